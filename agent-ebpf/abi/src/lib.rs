@@ -1,0 +1,2 @@
+//! The types that the eBPF programs and the agent share.
+#![no_std]

@@ -1,0 +1,4 @@
+//! # Masking: bytes in, bytes out (theory statement to be written by the room's builder)
+
+mod contract;
+pub use contract::*;

@@ -1,0 +1,3 @@
+//! # Config: file → raw → compiled (theory statement to be written by the room's builder)
+
+pub mod settings;

@@ -1,0 +1,106 @@
+//! What a config means once it has compiled: only [`super::compile`] makes these.
+
+use bailiwick_kernel::Rules;
+use bailiwick_masking::Mask;
+use bailiwick_policy::{AccessPolicy, Name, RegionTable};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A whole config, compiled: the one immutable policy that both the proxy and the kernel are given.
+#[derive(Debug)]
+pub struct Settings {
+    /// SHA-256 of the file, hex, first 16 digits: names the policy in records and status.
+    pub id: String,
+    /// The models, by name.
+    pub models: BTreeMap<Name, Arc<Model>>,
+    /// The proxy.
+    pub proxy: Proxy,
+    /// The issuers, in the file's order.
+    pub issuers: Vec<Issuer>,
+    /// The access rules.
+    pub access: AccessPolicy,
+    /// The masks, by name.
+    pub masks: BTreeMap<Name, Arc<Mask>>,
+    /// Every region.
+    pub regions: RegionTable,
+    /// The audit trail.
+    pub audit: Audit,
+    /// What the kernel is told; the scope of the agent itself included.
+    pub kernel: Rules,
+    /// Things that compile but deserve a word, each a full sentence with its cure.
+    pub warnings: Vec<String>,
+}
+
+/// A model server.
+#[derive(Debug)]
+pub struct Model {
+    /// Its name.
+    pub name: Name,
+    /// The systemd slice it runs in.
+    pub slice: String,
+    /// Where the proxy dials it: a literal loopback address.
+    pub upstream: SocketAddr,
+    /// Which endpoints it has.
+    pub server: ServerPreset,
+    /// Where its credential is read from; `None` when the server wants none.
+    pub credential: Option<PathBuf>,
+}
+
+/// What a model server speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerPreset {
+    /// The OpenAI shapes, nothing else.
+    OpenAi,
+    /// vLLM.
+    Vllm,
+    /// llama.cpp's server.
+    LlamaCpp,
+}
+
+/// The proxy's listener.
+#[derive(Debug)]
+pub struct Proxy {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// PEM files.
+    pub tls: Tls,
+    /// Largest request body in bytes.
+    pub max_body: u64,
+}
+
+/// Certificate chain and key, PEM.
+#[derive(Debug)]
+pub struct Tls {
+    /// Chain, leaf first.
+    pub certificate: PathBuf,
+    /// PKCS#8, PKCS#1 or SEC1.
+    pub key: PathBuf,
+}
+
+/// An OIDC issuer.
+#[derive(Clone, Debug)]
+pub struct Issuer {
+    /// Exactly as in `iss`; `https`, or `http` to a loopback address only.
+    pub url: String,
+    /// What `aud` must hold.
+    pub audience: String,
+    /// The claim with the groups; a dotted path reaches into objects.
+    pub groups_claim: String,
+    /// The region that the agent's own calls to it may go to.
+    pub region: Name,
+    /// Extra trust anchors for its TLS certificate, PEM; `None` means the system's.
+    pub ca: Option<PathBuf>,
+    /// Clock skew allowed on `exp`, `nbf` and `iat`, in seconds.
+    pub leeway: u64,
+}
+
+/// The audit trail.
+#[derive(Debug)]
+pub struct Audit {
+    /// Owned by the agent, mode 0700.
+    pub directory: PathBuf,
+    /// The log's C2SP origin.
+    pub origin: String,
+}

@@ -1,0 +1,1 @@
+//! Kernel event → region, name → verdict → alert.
