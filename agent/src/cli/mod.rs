@@ -2,4 +2,6 @@
 use std::process::ExitCode;
 /// Parses the arguments and runs one command.
 #[must_use]
-pub fn main() -> ExitCode { ExitCode::FAILURE }
+pub fn main() -> ExitCode {
+    ExitCode::FAILURE
+}
