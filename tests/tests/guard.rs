@@ -11,6 +11,7 @@ use std::{
 };
 
 use bailiwick_kernel::{Guard, Hook, KernelError, Reason, RuleProblem, Rules, ScopeKind, Verdict, release};
+use bailiwick_policy::Mode;
 use kernel_support::{
     Actor, Errno, Kind, MODEL, Network, OTHER, PORT, PROXY, Stage, actor::talk, at, closed,
 };
@@ -85,20 +86,26 @@ fn a_remote_host_that_sends_from_the_proxys_port_number_is_dropped() {
     let mut proxy = stage.actor(PROXY);
     let mut remote = stage.host("cable", "203.0.113", "2001:db8:c");
     let listener = model.serve_on(at("::", PORT));
-    proxy.serve_on(at("::", 8443));
     let attempt = |remote: &mut Actor, kind, from, to| {
         let socket = remote.open(kind);
-        remote.reuse_address(socket);
-        remote.bind(socket, at(from, 8443)).expect("bind");
-        let outcome = remote.connect(socket, at(to, PORT));
+        remote.bind(socket, from).expect("bind");
+        let outcome = remote.connect(socket, to);
         remote.close(socket);
         outcome
     };
-    assert_eq!(attempt(&mut remote, Kind::Tcp4, "203.0.113.2", "203.0.113.1"), Ok(()), "control");
-    model.accept(listener).expect("control");
-    let _guard = stage.guard(&closed());
-    assert_eq!(attempt(&mut remote, Kind::Tcp4, "203.0.113.2", "203.0.113.1"), Err(Errno::ETIMEDOUT));
-    assert_eq!(attempt(&mut remote, Kind::Tcp6, "2001:db8:c::2", "2001:db8:c::1"), Err(Errno::ETIMEDOUT));
+    for port in [8443, 8444] {
+        proxy.serve_on(at("::", port));
+    }
+    let ways = [(Kind::Tcp4, "203.0.113.2", "203.0.113.1"), (Kind::Tcp6, "2001:db8:c::2", "2001:db8:c::1")];
+    for (kind, from, to) in ways {
+        assert_eq!(attempt(&mut remote, kind, at(from, 8443), at(to, PORT)), Ok(()), "control: {from}");
+        model.accept(listener).expect("control");
+    }
+    // The remote host lies in an allowed region, so that nothing but the guard on the way in can refuse it.
+    let _guard = stage.guard(&rules(egress(Mode::Enforce, &["203.0.113.0/24", "2001:db8:c::/48"], &[])));
+    for (kind, from, to) in ways {
+        assert_eq!(attempt(&mut remote, kind, at(from, 8444), at(to, PORT)), Err(Errno::ETIMEDOUT), "{from}");
+    }
 }
 
 #[test]
