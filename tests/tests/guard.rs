@@ -13,7 +13,7 @@ use std::{
 use bailiwick_kernel::{Guard, Hook, KernelError, Reason, RuleProblem, Rules, ScopeKind, Verdict, release};
 use bailiwick_policy::Mode;
 use kernel_support::{
-    Actor, Errno, Kind, MODEL, Network, OTHER, PORT, PROXY, Stage, actor::talk, at, closed,
+    Actor, Errno, Kind, MODEL, Network, OTHER, PORT, PROXY, Stage, actor::talk, at, closed, egress, rules,
 };
 
 const ALL_WAYS: [&str; 5] = ["127.0.0.1", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::"];
