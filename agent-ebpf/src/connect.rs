@@ -61,5 +61,5 @@ fn egress(site: &Site, scope: &Scope, ends: &Ends) -> Result<(), Reason> {
     if local && ends.protocol == TCP {
         return Ok(());
     }
-    verdict(site.settings, scope, &ends.destination, ends.destination_port, local)
+    verdict(&site.settings, scope, &ends.destination, ends.destination_port, local)
 }

@@ -57,11 +57,11 @@ fn decide(site: &Site, ctx: &SkBuffContext, scope: &Scope, ends: &Ends) -> Resul
     // SAFETY: the program's context.
     let device = unsafe { core::ptr::read_volatile(&raw const (*ctx.skb.skb).ifindex) };
     let local = device == LOOPBACK_DEVICE || is_local(&ends.destination);
-    let outcome = verdict(site.settings, scope, &ends.destination, ends.destination_port, local);
+    let outcome = verdict(&site.settings, scope, &ends.destination, ends.destination_port, local);
     if !local || outcome.is_ok() {
         return outcome;
     }
-    let receiver = peer::receiver(site.settings, ctx, ends);
+    let receiver = peer::receiver(&site.settings, ctx, ends);
     let answers_the_proxy = scope::is(&receiver, Kind::Proxy)
         && ends.protocol == TCP
         && scope.port != 0
@@ -92,7 +92,7 @@ fn proxy(site: &Site, ctx: &SkBuffContext) -> i32 {
     if !ends.opening && remembered(site, &flow) {
         return PASS;
     }
-    if peer::receiver(site.settings, ctx, &ends).index != owner {
+    if peer::receiver(&site.settings, ctx, &ends).index != owner {
         return report::refuse(site, owner, Reason::PortReserved, &ends);
     }
     let _ = FLOWS.insert(&flow, &site.settings.epoch, 0);

@@ -49,7 +49,7 @@ pub(crate) fn ingress(ctx: SkBuffContext) -> i32 {
     if ends.destination_port == scope.port {
         return guarded(&site, &ctx, &scope, &ends, listening);
     }
-    if listening && peer::sender(settings, &ctx, &ends).index != scope.index {
+    if listening && peer::sender(&settings, &ctx, &ends).index != scope.index {
         return report::refuse(&site, scope.index, Reason::Sealed, &ends);
     }
     PASS
@@ -70,7 +70,7 @@ fn guarded(site: &Site, ctx: &SkBuffContext, scope: &Scope, ends: &Ends, listeni
             return PASS;
         }
     }
-    let sender = peer::sender(site.settings, ctx, ends);
+    let sender = peer::sender(&site.settings, ctx, ends);
     if !scope::is(&sender, Kind::Proxy) && sender.index != scope.index {
         return report::refuse(site, scope.index, Reason::NotProxy, ends);
     }
@@ -90,10 +90,10 @@ fn datagram(site: &Site, ctx: &SkBuffContext, scope: &Scope, ends: &Ends) -> i32
         return PASS;
     }
     let local = is_local(&ends.source);
-    if verdict(site.settings, scope, &ends.source, ends.source_port, local).is_ok() {
+    if verdict(&site.settings, scope, &ends.source, ends.source_port, local).is_ok() {
         return PASS;
     }
-    if local && peer::sender(site.settings, ctx, ends).index == scope.index {
+    if local && peer::sender(&site.settings, ctx, ends).index == scope.index {
         return PASS;
     }
     report::settle(site, scope, Err(Reason::Sealed), ends)

@@ -6,7 +6,8 @@ use bailiwick_abi::{Address, Reason};
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
 
-/// The ends of a packet, or of a call. Ports are in host order.
+/// The ends of a packet, or of a call. Ports are in host order. Aligned so that it is cleared by words, in place.
+#[repr(align(8))]
 #[derive(Clone, Copy)]
 pub(crate) struct Ends {
     pub(crate) source: Address,

@@ -1,17 +1,12 @@
 //! Who is on the other end of a local packet: a reverse lookup of its socket.
 
-use core::mem::size_of;
-
 use aya_ebpf::{
     EbpfContext,
-    bindings::{
-        bpf_sock, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1,
-        bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2,
-    },
+    bindings::{bpf_sock, bpf_sock_tuple},
     helpers::generated::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp},
     programs::SkBuffContext,
 };
-use bailiwick_abi::{Address, Scope, Settings};
+use bailiwick_abi::{Scope, Settings};
 
 use crate::{
     packet::{Ends, TCP, UDP},
@@ -30,10 +25,15 @@ pub(crate) enum Listeners {
 
 const ANY_NETNS_OF_THE_PACKET: u64 = u64::MAX;
 const STATE_LISTEN: u32 = 10;
+/// The size of the IPv4 arm of `struct bpf_sock_tuple`.
+const V4_BYTES: u32 = 12;
+/// The size of its IPv6 arm, and of the whole.
+const V6_BYTES: u32 = 36;
+const _: () = assert!(size_of::<bpf_sock_tuple>() == V6_BYTES as usize);
 
 /// The scope of the socket that sent this packet.
 #[inline(always)]
-pub(crate) fn sender(settings: Settings, ctx: &SkBuffContext, ends: &Ends) -> Scope {
+pub(crate) fn sender(settings: &Settings, ctx: &SkBuffContext, ends: &Ends) -> Scope {
     let reversed = Ends {
         source: ends.destination,
         destination: ends.source,
@@ -46,18 +46,20 @@ pub(crate) fn sender(settings: Settings, ctx: &SkBuffContext, ends: &Ends) -> Sc
 
 /// The scope of the socket that this packet is on its way to.
 #[inline(always)]
-pub(crate) fn receiver(settings: Settings, ctx: &SkBuffContext, ends: &Ends) -> Scope {
+pub(crate) fn receiver(settings: &Settings, ctx: &SkBuffContext, ends: &Ends) -> Scope {
     find(settings, ctx, ends, Listeners::Count)
 }
 
 /// The scope of the socket that a packet with these ends would be delivered to in this network namespace.
-#[inline(always)]
-fn find(settings: Settings, ctx: &SkBuffContext, ends: &Ends, listeners: Listeners) -> Scope {
-    let (mut tuple, size) = tuple(&ends.source, &ends.destination, ends.source_port, ends.destination_port);
+/// Not inlined, for the same reason as the verdict.
+#[inline(never)]
+fn find(settings: &Settings, ctx: &SkBuffContext, ends: &Ends, listeners: Listeners) -> Scope {
+    let (mut words, size) = tuple(ends);
+    let tuple: *mut bpf_sock_tuple = words.as_mut_ptr().cast();
     let socket: *mut bpf_sock = match ends.protocol {
         // SAFETY: the tuple outlives the call and has the given size; the reference is released below.
-        TCP => unsafe { bpf_skc_lookup_tcp(ctx.as_ptr(), &mut tuple, size, ANY_NETNS_OF_THE_PACKET, 0) },
-        UDP => return find_udp(settings, ctx, &mut tuple, size),
+        TCP => unsafe { bpf_skc_lookup_tcp(ctx.as_ptr(), tuple, size, ANY_NETNS_OF_THE_PACKET, 0) },
+        UDP => return find_udp(settings, ctx, tuple, size),
         _ => return Scope::NONE,
     };
     if socket.is_null() {
@@ -68,7 +70,7 @@ fn find(settings: Settings, ctx: &SkBuffContext, ends: &Ends, listeners: Listene
     let scope = if listeners == Listeners::Refused && state == STATE_LISTEN {
         Scope::NONE
     } else {
-        scope::of_socket(settings, socket)
+        scope::of_socket(*settings, socket)
     };
     // SAFETY: releases the reference that the lookup took, once.
     unsafe { bpf_sk_release(socket.cast()) };
@@ -76,43 +78,27 @@ fn find(settings: Settings, ctx: &SkBuffContext, ends: &Ends, listeners: Listene
 }
 
 #[inline(always)]
-fn find_udp(settings: Settings, ctx: &SkBuffContext, tuple: &mut bpf_sock_tuple, size: u32) -> Scope {
+fn find_udp(settings: &Settings, ctx: &SkBuffContext, tuple: *mut bpf_sock_tuple, size: u32) -> Scope {
     // SAFETY: the tuple outlives the call and has the given size; the reference is released below.
     let socket = unsafe { bpf_sk_lookup_udp(ctx.as_ptr(), tuple, size, ANY_NETNS_OF_THE_PACKET, 0) };
     if socket.is_null() {
         return Scope::NONE;
     }
-    let scope = scope::of_socket(settings, socket);
+    let scope = scope::of_socket(*settings, socket);
     // SAFETY: releases the reference that the lookup took, once.
     unsafe { bpf_sk_release(socket.cast()) };
     scope
 }
 
+/// The ends as the lookup helpers read them, and how many bytes of that count. Every word is written: a union
+/// with unset bytes would be read by the verifier as unset registers.
 #[inline(always)]
-fn tuple(
-    source: &Address,
-    destination: &Address,
-    source_port: u16,
-    destination_port: u16,
-) -> (bpf_sock_tuple, u32) {
-    let (sport, dport) = (source_port.to_be(), destination_port.to_be());
-    if source.is_v4() {
-        let ipv4 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 {
-            saddr: source.0[3],
-            daddr: destination.0[3],
-            sport,
-            dport,
-        };
-        let tuple = bpf_sock_tuple { __bindgen_anon_1: bpf_sock_tuple__bindgen_ty_1 { ipv4 } };
-        (tuple, size_of::<bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1>() as u32)
+fn tuple(ends: &Ends) -> ([u32; 9], u32) {
+    let ports = u32::from(ends.source_port.to_be()) | u32::from(ends.destination_port.to_be()) << 16;
+    let (s, d) = (ends.source.0, ends.destination.0);
+    if ends.source.is_v4() {
+        ([s[3], d[3], ports, 0, 0, 0, 0, 0, 0], V4_BYTES)
     } else {
-        let ipv6 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 {
-            saddr: source.0,
-            daddr: destination.0,
-            sport,
-            dport,
-        };
-        let tuple = bpf_sock_tuple { __bindgen_anon_1: bpf_sock_tuple__bindgen_ty_1 { ipv6 } };
-        (tuple, size_of::<bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2>() as u32)
+        ([s[0], s[1], s[2], s[3], d[0], d[1], d[2], d[3], ports], V6_BYTES)
     }
 }

@@ -1,7 +1,9 @@
 //! Events and counters. Every refusal is counted; events are folded so that a flood cannot hide the rest.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::helpers::{
-    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_ktime_get_ns,
+    bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_ktime_get_ns, generated::bpf_get_current_comm,
 };
 use bailiwick_abi::{Counter, Event, Fold, FoldKey, Hook, Mode, Reason, Scope, Settings, Verdict};
 
@@ -121,11 +123,18 @@ fn event(site: &Site, index: u32, verdict: Verdict, reason: Reason, ends: &Ends)
         count(Counter::LostEvents);
         return;
     };
-    let mut comm = [0; 16];
+    let mut comm = MaybeUninit::<[u64; 2]>::uninit();
+    // SAFETY: in bounds. By volatile words, because clearing it otherwise becomes a call, and with that call the
+    // frames add up to more than 512 bytes.
+    unsafe {
+        comm.as_mut_ptr().cast::<u64>().write_volatile(0);
+        comm.as_mut_ptr().cast::<u64>().add(1).write_volatile(0);
+    }
     let mut uid = 0;
     if has_process(hook) {
         uid = bpf_get_current_uid_gid() as u32;
-        comm = bpf_get_current_comm().unwrap_or([0; 16]);
+        // SAFETY: sixteen writable bytes. A failure leaves zeros, which say that the name is not known.
+        unsafe { bpf_get_current_comm(comm.as_mut_ptr().cast(), 16) };
     }
     entry.write(Event {
         cgroup_id: site.cgroup_id,
@@ -142,7 +151,8 @@ fn event(site: &Site, index: u32, verdict: Verdict, reason: Reason, ends: &Ends)
         verdict: verdict.tag(),
         reason: reason.tag(),
         protocol: ends.protocol,
-        comm,
+        // SAFETY: written above, and sixteen bytes are sixteen bytes.
+        comm: unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(comm.assume_init()) },
     });
     entry.submit(0);
     let _ = FOLDED.insert(&key, &Fold { reported: now, held: 0 }, 0);
