@@ -1,6 +1,6 @@
 //! An answer on its way to the caller.
 
-use super::stream::{Stream, silence_within};
+use super::stream::{OPAQUE_ANSWER, Stream, is_opaque, silence_within};
 use super::{Endpoint, ProtocolError, error_body};
 use bailiwick_masking::json::{self, Edits};
 use bailiwick_masking::{Findings, Masker};
@@ -157,6 +157,9 @@ fn essence(content_type: &str) -> String {
 /// A whole JSON answer.
 fn document(bytes: &[u8], masker: &Masker, findings: &mut Findings) -> Result<Vec<u8>, ProtocolError> {
     let read = json::parse(bytes).map_err(ProtocolError::of_answer)?;
+    if read.root().get("choices").is_some_and(is_opaque) {
+        return Err(ProtocolError::answer(OPAQUE_ANSWER));
+    }
     let mut edits = Edits::default();
     silence_within(read.root(), &mut edits);
     let silenced = edits.apply(bytes);
