@@ -5,6 +5,7 @@ use crate::config::{self, HostFacts};
 use bailiwick_kernel::{Site, Status, status};
 use std::fmt::Write as _;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 /// Arguments of `bailiwick status`.
 #[derive(Debug, clap::Args)]
@@ -14,7 +15,14 @@ pub(super) struct StatusArgs {
     /// Print one JSON value.
     #[arg(long)]
     json: bool,
+    /// Wait up to this long for everything to be guarded: a model's unit runs this before it starts, so that
+    /// no process of a slice that was just made runs before the kernel knows the slice.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    wait: u64,
 }
+
+/// Between two looks while waiting.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Exit 0: everything that the config names is guarded; 1: something is not; 2: it cannot be told.
 #[expect(clippy::print_stdout, reason = "a command's answer goes to standard output")]
@@ -24,9 +32,13 @@ pub(super) fn run(args: &StatusArgs) -> ExitCode {
         Ok(settings) => settings,
         Err(errors) => return cannot_tell(&errors),
     };
-    let truth = match Site::find().and_then(|site| status(&site, &settings.kernel)) {
-        Ok(truth) => truth,
-        Err(error) => return cannot_tell(&error),
+    let deadline = Instant::now() + Duration::from_secs(args.wait);
+    let truth = loop {
+        match Site::find().and_then(|site| status(&site, &settings.kernel)) {
+            Ok(truth) if truth.guarded || Instant::now() >= deadline => break truth,
+            Ok(_) => std::thread::sleep(LOOK_AGAIN),
+            Err(error) => return cannot_tell(&error),
+        }
     };
     if args.json {
         match serde_json::to_string_pretty(&truth) {
