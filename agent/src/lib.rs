@@ -7,3 +7,4 @@ pub mod egress;
 pub mod identity;
 pub mod protocol;
 pub mod proxy;
+pub mod state;
