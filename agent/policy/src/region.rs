@@ -134,11 +134,11 @@ fn subtract(network: IpNet, holes: &[IpNet], rest: &mut Vec<IpNet>) {
     let holes = &holes[first..first + inside];
     if holes.is_empty() {
         rest.push(network);
-    } else if !holes.contains(&network) {
-        if let Ok(halves) = network.subnets(network.prefix_len() + 1) {
-            for half in halves {
-                subtract(half, holes, rest);
-            }
+    } else if !holes.contains(&network)
+        && let Ok(halves) = network.subnets(network.prefix_len() + 1)
+    {
+        for half in halves {
+            subtract(half, holes, rest);
         }
     }
 }
