@@ -98,15 +98,26 @@ fn checked_url(url: &At<String>, report: &Report<'_>) -> Option<String> {
         _ => true,
     };
     if !port_is_valid {
-        report.error(&shown_url(url), Problem::OutOfRange, "not a port in the URL", "use a number from 1 to 65535");
+        report.error(
+            &shown_url(url),
+            Problem::OutOfRange,
+            "not a port in the URL",
+            "use a number from 1 to 65535",
+        );
         return None;
     }
     let loopback = host == "localhost"
-        || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
+        || host
+            .trim_matches(['[', ']'])
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.to_canonical().is_loopback());
     match scheme {
         "https" => Some(text.to_owned()),
         "http" if loopback => Some(text.to_owned()),
-        "http" => invalid("http sends tokens' keys unprotected", "use https; http only to localhost or a loopback address"),
+        "http" => invalid(
+            "http sends tokens' keys unprotected",
+            "use https; http only to localhost or a loopback address",
+        ),
         _ => invalid("not an https URL", CURE),
     }
 }
