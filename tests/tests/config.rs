@@ -67,7 +67,7 @@ fn check(config: &Path, more: &[&str]) -> Output {
 
 fn written(directory: &tempfile::TempDir, text: &str) -> std::path::PathBuf {
     let path = directory.path().join("bailiwick.toml");
-    std::fs::write(&path, text).unwrap();
+    std::fs::write(&path, text).expect("the temporary directory can be written");
     path
 }
 
@@ -105,9 +105,13 @@ fn every_kind_of_mistake_is_reported_in_one_run() {
     for (error, (line, key, value, problem, hint)) in errors.iter().zip(expected) {
         assert_eq!((&error["line"], &error["key"]), (&line.into(), &key.into()), "{error:#}");
         assert_eq!((&error["value"], &error["problem"]), (&value.into(), &problem.into()), "{error:#}");
-        let hints = format!("{} {}", error["nearest"].as_str().unwrap_or_default(), error["cure"].as_str().unwrap());
+        let hints =
+            format!("{} {}", error["nearest"].as_str().unwrap_or_default(), error["cure"].as_str().unwrap());
         assert!(hints.contains(hint), "{error:#}");
-        assert!(error["column"].as_u64().unwrap() >= 1 && error["file"] == path.to_str().unwrap(), "{error:#}");
+        assert!(
+            error["column"].as_u64().unwrap() >= 1 && error["file"] == path.to_str().unwrap(),
+            "{error:#}"
+        );
     }
     assert_eq!(errors.len(), expected.len(), "{errors:#?}");
 }

@@ -116,6 +116,51 @@ fn a_whole_config_means_what_it_says() {
 }
 
 #[test]
+fn the_shipped_example_compiles() {
+    let settings = compiled(include_str!("../../../config/bailiwick.toml"));
+    assert!(settings.masks.contains_key(&name("pii")));
+    assert_eq!(settings.access.rules()[0].masks.request, [name("pii")]);
+    assert_eq!(settings.warnings.len(), 1, "only that there is no dataset yet: {:#?}", settings.warnings);
+}
+
+#[test]
+fn each_mistake_in_a_mask_is_told_in_its_place() {
+    let mask = "[[mask]]\nname = \"pii\"\nentities = [\"email\"]\nfields = [\"$.a\", \"$.b[*].c\"]\naction = \"hash\"\n";
+    let whole = with("[audit]", &format!("mask = {{ request = [\"pii\"] }}\n{mask}[audit]"));
+    assert_eq!(errors(&whole), []);
+    for (old, new, problem, key, hint) in [
+        ("\"$.a\"", "\"$.a[\"", Problem::Invalid, "mask[0].fields[0]", "JSONPath"),
+        ("\"$.a\"", "\"a\"", Problem::Invalid, "mask[0].fields[0]", "JSONPath"),
+        ("\"$.a\"", "\"$.b[*].c\"", Problem::Duplicate, "mask[0].fields[1]", "take one out"),
+        ("[\"email\"]", "[\"e-mail\"]", Problem::UnknownWord, "mask[0].entities[0]", "\"email\""),
+        ("\"hash\"", "\"hush\"", Problem::UnknownWord, "mask[0].action", "\"hash\""),
+        (
+            "request = [\"pii\"]",
+            "request = [\"pi\"]",
+            Problem::UnknownName,
+            "access[0].mask.request[0]",
+            "\"pii\"",
+        ),
+        (
+            "request = [\"pii\"]",
+            "requests = [\"pii\"]",
+            Problem::UnknownKey,
+            "access[0].mask.requests",
+            "\"request\"",
+        ),
+    ] {
+        let found = errors(&whole.replacen(old, new, 1));
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert_eq!((found[0].problem, found[0].key.as_str()), (problem, key), "{found:#?}");
+        assert!(found[0].to_string().contains(hint), "{}", found[0]);
+    }
+    let blank = whole.replace("entities = [\"email\"]\nfields = [\"$.a\", \"$.b[*].c\"]\n", "");
+    assert_eq!(errors(&blank)[0].key, "mask[0]", "a mask that hides nothing");
+    let unused = compiled(&whole.replace("mask = { request = [\"pii\"] }\n", ""));
+    assert!(unused.warnings.iter().any(|warning| warning.contains("no access rule uses mask \"pii\"")));
+}
+
+#[test]
 fn the_kernel_is_told_of_the_agent_the_models_and_the_workloads() {
     let settings = compiled(WHOLE);
     let scopes = &settings.kernel.scopes;
@@ -308,7 +353,13 @@ fn each_mistake_is_told_with_its_place_its_cure_and_the_nearest_name() {
             "access[0].models[0] \"lama\"",
             "\"llama\"",
         ),
-        ("from = [\"eu\"]", "from = [\"us\"]", UnknownName, "access[0].from[0] \"us\"", "use one of eu, abroad"),
+        (
+            "from = [\"eu\"]",
+            "from = [\"us\"]",
+            UnknownName,
+            "access[0].from[0] \"us\"",
+            "use one of eu, abroad",
+        ),
         (
             "[audit]",
             "mask = { request = [\"pii\"] }\n[audit]",

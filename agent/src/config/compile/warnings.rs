@@ -1,6 +1,7 @@
 //! What compiles but deserves a word: each a full sentence with its cure.
 
 use super::super::settings::Settings;
+use super::issuers::is_on_this_host;
 use bailiwick_kernel::ScopeKind;
 use bailiwick_policy::{Mode, Name};
 
@@ -87,9 +88,7 @@ fn about_egress(settings: &Settings, warnings: &mut Vec<String>) {
         }
         if scope.kind == ScopeKind::Proxy && egress.networks.is_empty() {
             // Loopback is open to the agent whatever its policy says.
-            let local =
-                |url: &str| ["://localhost", "://127.", "://[::1]"].iter().any(|host| url.contains(host));
-            if let Some(issuer) = settings.issuers.iter().find(|issuer| !local(&issuer.url)) {
+            if let Some(issuer) = settings.issuers.iter().find(|issuer| !is_on_this_host(&issuer.url)) {
                 warnings.push(format!(
                     "the agent can reach no issuer, since region \"{}\" has no networks; pin the networks of {}",
                     issuer.region, issuer.url
