@@ -11,7 +11,7 @@
 //! run names every error: the line, the column, the key, the value, what is wrong and what to do.
 //!
 //! Invariants:
-//! - A config with an error makes nothing: there is no partial [`Settings`](settings::Settings).
+//! - A config with an error makes nothing: there is no partial [`Settings`].
 //! - What could not be read reports itself once. A name whose definition is at fault still counts as defined,
 //!   so that one mistake is not reported again wherever the name is used.
 //! - Unknown keys are errors at every depth. The valid keys are those that `raw` asks for.
