@@ -3,7 +3,9 @@
 pub mod authority;
 pub mod caller;
 mod cgroup;
+pub mod issuer;
 pub mod lab_network;
+pub mod model_server;
 pub mod net_namespace;
 pub mod preconditions;
 pub mod probe;

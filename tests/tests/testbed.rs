@@ -1,10 +1,15 @@
 //! The testbed itself: it boots, it is reachable, and it vanishes however its owner ends.
 
+use bailiwick_tests::authority::Authority;
+use bailiwick_tests::caller::{Caller, CallerError, Protocol};
+use bailiwick_tests::issuer::{Algorithm, Client, Issuer, Plan};
 use bailiwick_tests::lab_network::LabNetwork;
+use bailiwick_tests::model_server::Control;
 use bailiwick_tests::probe::{self, Attempt};
 use bailiwick_tests::reaper::Reaper;
 use bailiwick_tests::system_box::SystemBox;
 use bailiwick_tests::system_box::init::Bind;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -94,6 +99,90 @@ fn everything_vanishes_when_the_owner_is_killed() {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+#[test]
+fn the_model_server_streams_and_shows_what_it_saw() {
+    let directory = tempfile::tempdir().unwrap();
+    let (socket, key) = (directory.path().join("control"), directory.path().join("key"));
+    std::fs::write(&key, "model-key\n").unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    drop(listener);
+    let mut server = std::process::Command::new(program())
+        .args(["model-server", "--listen", &at.to_string(), "--cut", "11", "--aside", "Bye."])
+        .arg("--api-key-file")
+        .arg(&key)
+        .arg("--control")
+        .arg(&socket)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    assert!(eventually(|| probe::connect(at, Duration::from_secs(1))).connected());
+
+    let url = |path: &str| format!("http://{at}{path}");
+    let body = json!({"model": "echo", "stream": true, "messages": [{"role": "user", "content": "hello"}]});
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let caller = Caller::new("").speaking(protocol);
+        let answer = caller.post(&url("/v1/chat/completions"), Some("model-key"), &body).unwrap();
+        assert_eq!((answer.status.as_u16(), answer.text().as_str()), (200, "You said: hello Bye."));
+        assert_eq!(answer.events().last().unwrap(), "[DONE]");
+        let spread = answer.frames.last().unwrap().after.saturating_sub(answer.frames[0].after);
+        assert!(answer.frames.len() > 10 && spread > Duration::from_millis(50), "{protocol:?}: it streams");
+    }
+    let caller = Caller::new("");
+    let refused = caller.post(&url("/v1/chat/completions"), Some("wrong"), &body).unwrap();
+    assert_eq!(refused.error().unwrap().kind.as_deref(), Some("authentication_error"));
+    assert_eq!(caller.get(&url("/health"), None).unwrap().status, 200);
+    assert_eq!(caller.get(&url("/v1/models"), Some("model-key")).unwrap().json()["data"][0]["id"], "echo");
+    let embedded =
+        caller.post(&url("/v1/embeddings"), Some("model-key"), &json!({"input": ["a", "b"]})).unwrap();
+    assert_eq!(embedded.json()["data"].as_array().unwrap().len(), 2);
+
+    let control = Control::at(&socket);
+    let seen = control.seen().unwrap();
+    assert_eq!(seen[0].header("authorization"), Some("Bearer model-key"));
+    assert!(seen[0].body.contains("hello"));
+    assert_eq!(control.connect(at).unwrap(), Attempt::Connected);
+    control.forget().unwrap();
+    assert!(control.seen().unwrap().is_empty());
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+#[test]
+fn the_issuer_is_discovered_over_tls_and_its_keys_rotate() {
+    let authority = Authority::new("Testbed CA").unwrap();
+    let issuer = Issuer::start(Plan {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        namespace: None,
+        identity: Some(authority.issue(&["127.0.0.1"]).unwrap()),
+        algorithms: Algorithm::ALL.to_vec(),
+        clients: vec![Client { id: "batch".into(), secret: "s & s".into(), groups: vec!["ml".into()] }],
+    })
+    .unwrap();
+    let caller = Caller::new(authority.certificate());
+    let metadata =
+        caller.get(&format!("{}/.well-known/openid-configuration", issuer.url()), None).unwrap().json();
+    assert_eq!(metadata["issuer"], issuer.url());
+    let keys = |caller: &Caller| {
+        let set = caller.get(metadata["jwks_uri"].as_str().unwrap(), None).unwrap().json();
+        let keys = set["keys"].as_array().unwrap().clone();
+        keys.into_iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(keys(&caller), ["rs256-1", "es256-1", "eddsa-1"]);
+    issuer.rotate().unwrap();
+    assert_eq!(keys(&caller), ["rs256-2", "es256-2", "eddsa-2"]);
+
+    let form = "grant_type=client_credentials&client_id=batch&client_secret=s+%26+s&resource=bailiwick";
+    let request =
+        http::Request::post(metadata["token_endpoint"].as_str().unwrap()).body(form.into()).unwrap();
+    let token = caller.send(request).unwrap().json()["access_token"].as_str().unwrap().to_owned();
+    assert_eq!(token.split('.').count(), 3);
+    let stranger = Authority::new("Another CA").unwrap();
+    let mistrust = Caller::new(stranger.certificate()).get(issuer.url(), None).unwrap_err();
+    assert!(matches!(mistrust, CallerError::Connect { .. }), "{mistrust}");
+    assert_eq!((issuer.asked().discovery, issuer.asked().keys, issuer.asked().tokens), (1, 2, 1));
 }
 
 fn eventually(mut attempt: impl FnMut() -> Attempt) -> Attempt {

@@ -1,6 +1,8 @@
 //! The testbed's own processes, one subcommand each, so that they can run inside boxes and namespaces.
 
+use bailiwick_tests::issuer::{self, Algorithm, Issuer, Wish};
 use bailiwick_tests::lab_network::LabNetwork;
+use bailiwick_tests::model_server::ModelServer;
 use bailiwick_tests::{probe, reaper, system_box};
 use clap::{Parser, Subcommand};
 use std::error::Error;
@@ -41,6 +43,39 @@ enum Part {
     },
     /// Boots a box, lays out the lab, says where they are, and waits to be ended.
     Rehearse,
+    /// A small OpenAI-compatible model server.
+    ModelServer {
+        /// Where to listen, for example `[::]:8000`; may be given more than once.
+        #[arg(long, required = true)]
+        listen: Vec<SocketAddr>,
+        /// A file with the key that callers must show.
+        #[arg(long)]
+        api_key_file: Option<PathBuf>,
+        /// The control socket.
+        #[arg(long)]
+        control: Option<PathBuf>,
+        /// The model's name.
+        #[arg(long, default_value = "echo")]
+        model: String,
+        /// What it says after the echo.
+        #[arg(long, default_value = "")]
+        aside: String,
+        /// Characters in one streamed event.
+        #[arg(long, default_value_t = 7)]
+        piece: usize,
+        /// Bytes in one frame of a stream; 0 puts each event in its own.
+        #[arg(long, default_value_t = 0)]
+        cut: usize,
+        /// Milliseconds between frames.
+        #[arg(long, default_value_t = 10)]
+        pause: u64,
+    },
+    /// A small OIDC issuer; prints its URL and a token for each line `SUBJECT AUDIENCE GROUP...` on stdin.
+    Issuer {
+        /// Where to listen: a loopback address, as it speaks http.
+        #[arg(long, default_value = "127.0.0.1:0")]
+        listen: SocketAddr,
+    },
     /// Tries to open a TCP connection; prints `ok`, the errno's name or `timeout`. Exit status 0 only for `ok`.
     Connect {
         /// A literal address.
@@ -76,6 +111,19 @@ fn play(part: Part) -> Result<ExitCode, Box<dyn Error>> {
             let code = system_box::enter::run(init, &place, &command)?;
             return Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)));
         }
+        Part::ModelServer { listen, api_key_file, control, model, aside, piece, cut, pause } => {
+            let api_key = api_key_file.map(std::fs::read_to_string).transpose()?;
+            let api_key = api_key.map(|key| key.trim().to_owned());
+            let pause = Duration::from_millis(pause);
+            let server = ModelServer { listen, api_key, control, model, aside, piece, cut, pause };
+            let announce = |bound: &[SocketAddr]| {
+                let _nobody_listens = writeln!(stdout(), "model server listens on {bound:?}");
+            };
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            runtime.block_on(server.serve(announce))?;
+        }
+        Part::Issuer { listen } => issue(listen)?,
         Part::Connect { host, port, milliseconds } => {
             let attempt = probe::connect(SocketAddr::new(host, port), Duration::from_millis(milliseconds));
             writeln!(stdout(), "{attempt}")?;
@@ -85,6 +133,22 @@ fn play(part: Part) -> Result<ExitCode, Box<dyn Error>> {
         Part::Listen { at } => probe::listen(&at)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn issue(listen: SocketAddr) -> Result<(), Box<dyn Error>> {
+    let algorithms = Algorithm::ALL.to_vec();
+    let plan = issuer::Plan { listen, namespace: None, identity: None, algorithms, clients: Vec::new() };
+    let issuer = Issuer::start(plan)?;
+    writeln!(stdout(), "{}", issuer.url())?;
+    for line in std::io::stdin().lines() {
+        let line = line?;
+        let mut words = line.split_whitespace().map(str::to_owned);
+        if let (Some(subject), audience) = (words.next(), words.next()) {
+            let wish = Wish { subject, audience, groups: Some(words.collect()), ..Wish::default() };
+            writeln!(stdout(), "{}", issuer.mint(&wish)?)?;
+        }
+    }
+    Ok(())
 }
 
 fn rehearse() -> Result<(), Box<dyn Error>> {
