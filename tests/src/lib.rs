@@ -1,1 +1,2 @@
 //! The testbed.
+pub mod real;
