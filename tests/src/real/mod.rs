@@ -35,6 +35,8 @@ pub mod issuer;
 mod launch;
 pub mod model;
 mod step;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::path::PathBuf;

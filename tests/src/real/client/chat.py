@@ -24,12 +24,12 @@ def main():
     headers = {} if setting["token"] else {"Authorization": openai.Omit()}
     client = openai.OpenAI(
         base_url=setting["base_url"], api_key=setting["token"] or "none", max_retries=0, timeout=60.0,
-        default_headers=headers, http_client=openai.DefaultHttpxClient(verify=trust, trust_env=False))
+        http_client=openai.DefaultHttpxClient(verify=trust, trust_env=False))
     finish_reason, total_tokens = None, None
     try:
         stream = client.chat.completions.create(
             model=setting["model"], max_tokens=int(setting["max_tokens"]), temperature=0, stream=True,
-            stream_options={"include_usage": True},
+            stream_options={"include_usage": True}, extra_headers=headers,
             messages=[{"role": "user", "content": setting["prompt"]}])
         for chunk in stream:
             if chunk.usage:
