@@ -27,7 +27,18 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(crate) struct Step<'a> {
     name: &'a str,
     limit: Duration,
-    shown: bool,
+    shown: Shown,
+}
+
+/// Which output of a step the user sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    /// all of it, and heartbeats
+    All,
+    /// standard error, and heartbeats
+    Errors,
+    /// standard error, on standard error
+    Apart,
 }
 
 /// How a step ended.
@@ -42,7 +53,7 @@ pub(crate) struct Ended {
 impl<'a> Step<'a> {
     /// A step whose output is shown and which may take 30 minutes.
     pub(crate) fn new(name: &'a str) -> Self {
-        Self { name, limit: Duration::from_secs(30 * 60), shown: true }
+        Self { name, limit: Duration::from_secs(30 * 60), shown: Shown::All }
     }
 
     /// Another limit.
@@ -50,9 +61,21 @@ impl<'a> Step<'a> {
         Self { limit, ..self }
     }
 
-    /// Output goes to the caller's closure only.
+    /// Standard output goes to the caller's closure only.
     pub(crate) fn unshown(self) -> Self {
-        Self { shown: false, ..self }
+        Self { shown: Shown::Errors, ..self }
+    }
+
+    /// The same, and nothing is printed on our standard output.
+    pub(crate) fn silent(self) -> Self {
+        Self { shown: Shown::Apart, ..self }
+    }
+
+    fn say(&self, text: &str) {
+        match self.shown {
+            Shown::All | Shown::Errors => println!("    {text}"),
+            Shown::Apart => eprintln!("    {text}"),
+        }
     }
 
     /// Runs it; anything but success is an error.
@@ -76,8 +99,8 @@ impl<'a> Step<'a> {
         loop {
             match lines.recv_timeout(Duration::from_millis(500)) {
                 Ok((source, text)) => {
-                    if self.shown || source == Source::Error {
-                        println!("    {text}");
+                    if self.shown == Shown::All || source == Source::Error {
+                        self.say(&text);
                     }
                     if source == Source::Output {
                         line(&text);
@@ -89,7 +112,7 @@ impl<'a> Step<'a> {
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if beat.elapsed() >= HEARTBEAT {
-                println!("    ... {} ({} s)", self.name, started.elapsed().as_secs());
+                self.say(&format!("... {} ({} s)", self.name, started.elapsed().as_secs()));
                 beat = Instant::now();
             }
             if interrupt::requested() {

@@ -37,6 +37,11 @@ pub(crate) fn ensure(real: bool) -> Outcome {
     run(&Arguments { real, yes: true })
 }
 
+/// For commands that may not install: an error that names what is missing.
+pub(crate) fn require() -> Outcome {
+    toolchain::find().map(|_| ()).map_err(|missing| Stop::Missing(missing.0))
+}
+
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let began = Instant::now();
