@@ -1,15 +1,15 @@
 //! `bench`: runs one measuring program, shows its figures, keeps the report.
 //!
 //! A measuring program is an example of a room or a bench of `bailiwick-tests`; it prints one figure a line, fields
-//! separated by tabs: name, value, then optionally unit and baseline. What is not such a line is shown, not
-//! counted. Goals are kept here, beside each other; a goal that is missed is reported and is no failure.
+//! separated by tabs: name, value, then optionally unit and baseline; or one JSON object a line, whose first member
+//! names the case and whose other numbers are its figures. Other lines are not counted. Goals are kept here, beside each other; a goal that is missed is reported and is no failure.
 
 mod report;
 
 use std::process::Command;
 use std::time::Duration;
 
-use crate::bench::report::{Figure, Goal, Report};
+use crate::bench::report::{Goal, Report};
 use crate::process::{Step, how};
 use crate::stop::Stop;
 use crate::{Outcome, house, setup};
@@ -96,12 +96,17 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     }
     let mut command: Command = house::cargo();
     command.args(bench.cargo);
+    if matches!(arguments.name, Name::Audit) {
+        // On the disk that the project is on: a durable record on a tmpfs would cost nothing.
+        command.arg("--").arg(house::target());
+    }
     let mut figures = Vec::new();
     let mut step = Step::new(bench.name).limit(Duration::from_secs(30 * 60)).unshown();
     if arguments.json {
         step = step.silent();
     }
-    let ended = step.run_with(command, |line| figures.extend(Figure::read(line, bench.unit, bench.goals)))?;
+    let ended =
+        step.run_with(command, |line| figures.extend(report::figures(line, bench.unit, bench.goals)))?;
     if !ended.status.success() {
         return Err(Stop::Step { step: format!("bench {}", bench.name), how: how(ended.status) });
     }

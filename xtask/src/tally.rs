@@ -25,10 +25,23 @@ impl Tally {
         Some(Self { passed: count("passed")?, failed: count("failed")?, ignored: count("ignored")? })
     }
 
+    /// A program without libtest's harness that ended well.
+    pub(crate) fn one() -> Self {
+        Self { passed: 1, ..Self::default() }
+    }
+
     /// The result of a runner that ended without a result line, or that failed although it counted no failure.
     pub(crate) fn broken() -> Self {
         Self { failed: 1, ..Self::default() }
     }
+}
+
+/// Whether a line is libtest's first, `running 3 tests`, for which a result line is owed.
+pub(crate) fn begins(line: &str) -> bool {
+    let count = line
+        .strip_prefix("running ")
+        .and_then(|rest| rest.strip_suffix(" tests").or_else(|| rest.strip_suffix(" test")));
+    count.is_some_and(|count| !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 impl AddAssign for Tally {
@@ -42,6 +55,19 @@ impl AddAssign for Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_runner_that_began_owes_a_result() {
+        for (line, expected) in [
+            ("running 3 tests", true),
+            ("running 1 test", true),
+            ("running  tests", false),
+            ("running some tests", false),
+            ("    running 3 tests", false),
+        ] {
+            assert_eq!(begins(line), expected, "{line:?}");
+        }
+    }
 
     #[test]
     fn only_result_lines_count() {

@@ -2,17 +2,18 @@
 //!
 //! All test programs are built at once, then run one after the other by us rather than by `cargo test`, so that those
 //! which share the kernel (cgroup root, namespaces, pins) run their tests one at a time and the others do not have
-//! to. Every program runs even when an earlier one failed. A runner that dies without its result line counts as failed.
+//! to. Every program runs even when an earlier one failed. A runner that dies before its result line counts as failed.
 
 mod runners;
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::process::{Step, how};
 use crate::stop::Stop;
 use crate::tally::Tally;
 use crate::test::runners::Runner;
-use crate::{Outcome, build, house, lint, preconditions, setup};
+use crate::{Outcome, build, house, lint, preconditions, setup, tally};
 
 /// Packages whose tests share the machine's kernel state.
 const SERIAL: &[&str] = &["bailiwick-kernel", "bailiwick-tests"];
@@ -72,7 +73,7 @@ fn runner_tally(runner: &Runner) -> Result<Tally, Stop> {
     if serial {
         command.arg("--test-threads=1");
     }
-    tally(&runner.name(), command)
+    run_and_count(&runner.name(), command)
 }
 
 fn documentation_tally() -> Result<Tally, Stop> {
@@ -87,25 +88,26 @@ fn documentation_tally() -> Result<Tally, Stop> {
         "bailiwick-ebpf",
         "--no-fail-fast",
     ]);
-    tally("cargo test --doc", command)
+    run_and_count("cargo test --doc", command)
 }
 
-fn tally(name: &str, command: std::process::Command) -> Result<Tally, Stop> {
+fn run_and_count(name: &str, command: Command) -> Result<Tally, Stop> {
     let mut total = Tally::default();
-    let mut results = 0_usize;
+    let (mut begun, mut results) = (0_usize, 0_usize);
     let ended = Step::new(name).limit(LIMIT).run_with(command, |line| {
+        begun += usize::from(tally::begins(line));
         if let Some(tally) = Tally::read(line) {
             total += tally;
             results += 1;
         }
     });
     match ended {
+        // A program without libtest's harness is one test, and its exit status is the result.
+        Ok(ended) if begun == 0 && results == 0 && ended.status.success() => total += Tally::one(),
+        Ok(ended) if begun == results && (ended.status.success() || total.failed > 0) => {}
         Ok(ended) => {
-            let counted = results > 0 && (ended.status.success() || total.failed > 0);
-            if !counted {
-                println!("    {name} ended with {} and told of no failed test", how(ended.status));
-                total += Tally::broken();
-            }
+            println!("    {name} ended with {} before it had told all of its results", how(ended.status));
+            total += Tally::broken();
         }
         Err(stop) => {
             interrupted(&stop)?;

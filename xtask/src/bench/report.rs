@@ -6,6 +6,7 @@ use std::process::Command;
 use std::thread;
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::stop::Stop;
 use crate::{house, process};
@@ -24,6 +25,9 @@ pub(super) enum Goal {
     /// the value is at most this
     AtMost(f64),
 }
+
+/// How the name of a number in a JSON object ends, and the unit that it is then in.
+const UNITS: &[(&str, &str)] = &[("_per_second", "1/s"), ("_us", "us"), ("_ms", "ms"), ("_bytes", "bytes")];
 
 /// One figure.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -46,9 +50,47 @@ pub(super) struct Report {
     figures: Vec<Figure>,
 }
 
+/// Reads a line of a measuring program: no figure, one, or the several of a JSON object.
+pub(super) fn figures(line: &str, unit: &str, goals: &[(&str, Goal)]) -> Vec<Figure> {
+    if let Ok(members) = serde_json::from_str::<Map<String, Value>>(line) {
+        return Figure::read_members(&members, goals);
+    }
+    Figure::read(line, unit, goals).into_iter().collect()
+}
+
 impl Figure {
-    /// Reads a line of a measuring program; None when it is not a figure.
-    pub(super) fn read(line: &str, unit: &str, goals: &[(&str, Goal)]) -> Option<Self> {
+    /// `{"concurrency":16,"p50_us":900}`: the first member is the case, the ends of the others' names their units.
+    fn read_members(members: &Map<String, Value>, goals: &[(&str, Goal)]) -> Vec<Self> {
+        let mut members = members.iter();
+        let Some((case, which)) = members.next() else { return Vec::new() };
+        let which = which.as_str().map_or_else(|| which.to_string(), str::to_owned);
+        let each = members.filter_map(|(name, value)| {
+            let (name, unit) = UNITS
+                .iter()
+                .find_map(|(ending, unit)| Some((name.strip_suffix(ending)?, *unit)))
+                .unwrap_or((name, ""));
+            let name = format!("{case} {which}: {}", name.replace('_', " "));
+            Some(Self::new(name, value.as_f64()?, unit, None, goals))
+        });
+        each.collect()
+    }
+
+    fn new(name: String, value: f64, unit: &str, baseline: Option<f64>, goals: &[(&str, Goal)]) -> Self {
+        let ratio = baseline.filter(|baseline| *baseline > 0.0).map(|baseline| value / baseline);
+        let goal = goals.iter().find(|(named, _)| *named == name).map(|(_, goal)| *goal);
+        Self {
+            name,
+            value,
+            unit: unit.to_owned(),
+            baseline,
+            ratio,
+            goal: goal.map(Goal::words),
+            met: goal.and_then(|goal| goal.is_met(value, ratio)),
+        }
+    }
+
+    /// One figure of a line of tabs; None when it is not one.
+    fn read(line: &str, unit: &str, goals: &[(&str, Goal)]) -> Option<Self> {
         let mut fields = line.split('\t').map(str::trim);
         let name = fields.next()?;
         let value = number(fields.next()?)?;
@@ -57,17 +99,7 @@ impl Figure {
             None | Some("") => None,
             Some(text) => Some(number(text)?),
         };
-        let ratio = baseline.filter(|baseline| *baseline > 0.0).map(|baseline| value / baseline);
-        let goal = goals.iter().find(|(named, _)| *named == name).map(|(_, goal)| *goal);
-        Some(Self {
-            name: name.to_owned(),
-            value,
-            unit: unit.to_owned(),
-            baseline,
-            ratio,
-            goal: goal.map(Goal::words),
-            met: goal.and_then(|goal| goal.is_met(value, ratio)),
-        })
+        Some(Self::new(name.to_owned(), value, unit, baseline, goals))
     }
 }
 
@@ -199,6 +231,16 @@ mod tests {
             let read = read.as_ref().map(|it| (it.value, it.unit.as_str(), it.ratio, it.met));
             assert_eq!(read, expected, "{why}: {line:?}");
         }
+    }
+
+    #[test]
+    fn an_object_is_a_case_with_several_figures() {
+        let line = r#"{"concurrency":16,"appends_per_second":900.5,"fsyncs":7,"note":"x"}"#;
+        let read = figures(line, "", &[]);
+        let read: Vec<_> = read.iter().map(|it| (it.name.as_str(), it.value, it.unit.as_str())).collect();
+        assert_eq!(read, [("concurrency 16: appends", 900.5, "1/s"), ("concurrency 16: fsyncs", 7.0, "")]);
+        assert!(figures("{}", "", &[]).is_empty());
+        assert!(figures("Compiling", "", &[]).is_empty());
     }
 
     #[test]
