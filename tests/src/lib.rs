@@ -11,6 +11,7 @@ pub mod narrator;
 pub mod net_namespace;
 pub mod preconditions;
 pub mod probe;
+pub mod real;
 pub mod reaper;
 pub mod story;
 pub mod system_box;
