@@ -5,7 +5,7 @@ use super::request_id::RequestId;
 use crate::protocol::Endpoint;
 use bailiwick_audit::{Log, Pseudonym, Record};
 use bailiwick_masking::{Entity, Findings};
-use bailiwick_policy::{Location, Operation, Permit, Principal};
+use bailiwick_policy::{Location, Permit, Principal};
 use http::{Method, StatusCode};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -209,7 +209,7 @@ impl Ledger {
             issuer: principal.issuer.clone(),
             rule: permit.rule().to_string(),
             model: permit.model().to_string(),
-            operation: operation(permit.operation()).to_owned(),
+            operation: permit.operation().as_str().to_owned(),
             client: seen.client.clone(),
             client_region: seen.region(),
             streamed: intake.streamed,
@@ -277,15 +277,6 @@ impl Drop for Admitted {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move { ledger.append(record).await });
         }
-    }
-}
-
-fn operation(operation: Operation) -> &'static str {
-    match operation {
-        Operation::Chat => "chat",
-        Operation::Completions => "completions",
-        Operation::Embeddings => "embeddings",
-        Operation::Models => "models",
     }
 }
 

@@ -210,7 +210,8 @@ mod tests {
         let mut body = head(answer).await.unwrap().into_body();
         reply.send("one".into()).await.unwrap();
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "one");
-        let ending = reply.end(&Settled::for_test(), Last::Tail("two".into()));
+        let settled = Settled::for_test();
+        let ending = reply.end(&settled, Last::Tail("two".into()));
         let (collected, ()) = tokio::join!(body.collect(), ending);
         assert_eq!(collected.unwrap().to_bytes(), "two");
     }
