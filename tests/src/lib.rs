@@ -27,6 +27,7 @@
 //! HTTPS, the journal.
 
 pub mod authority;
+pub mod binary;
 pub mod caller;
 mod cgroup;
 pub mod issuer;
@@ -36,6 +37,7 @@ pub mod narrator;
 pub mod net_namespace;
 pub mod preconditions;
 pub mod probe;
+pub mod real;
 pub mod reaper;
 pub mod story;
 pub mod system_box;
