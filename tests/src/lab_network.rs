@@ -119,6 +119,14 @@ impl LabNetwork {
             ("issuer", &lab.issuer),
             ("foreign", &lab.foreign),
         ];
+        // No address is doubtful here: without this, IPv6 says nothing for the first second or two.
+        for namespace in hosts.iter().map(|(_, host)| &host.namespace).chain([&router]) {
+            namespace.run(|| {
+                ["all", "default"].iter().try_for_each(|scope| {
+                    std::fs::write(format!("/proc/sys/net/ipv6/conf/{scope}/accept_dad"), "0")
+                })
+            })??;
+        }
         let mut wiring = String::from("link set lo up\n");
         for (name, host) in hosts {
             let (v4, v6) = gateways(host);

@@ -29,7 +29,8 @@ impl HostFacts {
     /// For the agent itself, which runs in `agent_cgroup`.
     #[must_use]
     pub fn of_this_host(agent_cgroup: PathBuf, mask_key: [u8; 32]) -> Self {
-        let directory = std::env::var_os("CREDENTIALS_DIRECTORY").unwrap_or_else(|| OsString::from(SHIPPED_CREDENTIALS));
+        let directory =
+            std::env::var_os("CREDENTIALS_DIRECTORY").unwrap_or_else(|| OsString::from(SHIPPED_CREDENTIALS));
         Self {
             credentials_directory: Some(PathBuf::from(directory)),
             agent_cgroup,

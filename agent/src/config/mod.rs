@@ -89,12 +89,17 @@ fn read(path: &Path) -> Result<String, (String, &'static str)> {
     const NAME_IT: &str = "name the file with --config";
     let file = std::fs::File::open(path).map_err(|error| (format!("cannot be read: {error}"), NAME_IT))?;
     let mut bytes = Vec::new();
-    file.take(LONGEST_FILE + 1).read_to_end(&mut bytes).map_err(|error| (format!("cannot be read: {error}"), NAME_IT))?;
+    file.take(LONGEST_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| (format!("cannot be read: {error}"), NAME_IT))?;
     if bytes.len() as u64 > LONGEST_FILE {
         return Err(("is longer than 1 MiB".to_owned(), NAME_IT));
     }
     String::from_utf8(bytes).map_err(|error| {
-        let lines = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+        let lines = error.as_bytes()[..error.utf8_error().valid_up_to()]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count();
         (format!("is not UTF-8 in line {}", lines + 1), "save it as UTF-8")
     })
 }
@@ -118,7 +123,9 @@ fn add_syntax_errors(syntax_errors: &[toml::de::Error], report: &Report<'_>) {
     }
     report.retain(|error| {
         let follows = match error.problem {
-            Problem::UnknownKey | Problem::MissingKey | Problem::UnknownName | Problem::WrongType => displaced,
+            Problem::UnknownKey | Problem::MissingKey | Problem::UnknownName | Problem::WrongType => {
+                displaced
+            }
             Problem::Unreadable
             | Problem::Syntax
             | Problem::Empty
@@ -137,7 +144,12 @@ fn add_syntax_errors(syntax_errors: &[toml::de::Error], report: &Report<'_>) {
         if let Some(first) = lines.iter().position(|reported| *reported == line) {
             lines.swap_remove(first);
             let place = Place { key: String::new(), start, value: None };
-            report.error(&place, Problem::Syntax, format!("not TOML: {}", error.message()), "see https://toml.io");
+            report.error(
+                &place,
+                Problem::Syntax,
+                format!("not TOML: {}", error.message()),
+                "see https://toml.io",
+            );
         }
     }
 }

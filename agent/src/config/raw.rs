@@ -108,7 +108,11 @@ impl Config {
     pub(super) fn read(mut root: Table<'_>) -> Self {
         let config = Self {
             host: root.table("host", Required).map(Host::read),
-            regions: root.named_tables("regions").into_iter().map(|(name, table)| Region::read(name, table)).collect(),
+            regions: root
+                .named_tables("regions")
+                .into_iter()
+                .map(|(name, table)| Region::read(name, table))
+                .collect(),
             models: root.tables("model").into_iter().map(Model::read).collect(),
             workloads: root.tables("workload").into_iter().map(Workload::read).collect(),
             proxy: root.table("proxy", Required).map(Proxy::read),
@@ -238,7 +242,8 @@ impl Access {
         let models = table.strings("models", Required);
         let (from, endpoints) = (table.strings("from", Optional), table.strings("endpoints", Optional));
         let mut mask = table.table("mask", Optional);
-        let side = |mask: &mut Option<Table<'_>>, key| mask.as_mut().and_then(|mask| mask.strings(key, Optional));
+        let side =
+            |mask: &mut Option<Table<'_>>, key| mask.as_mut().and_then(|mask| mask.strings(key, Optional));
         let (request_masks, response_masks) = (side(&mut mask, "request"), side(&mut mask, "response"));
         if let Some(mask) = mask {
             mask.finish();

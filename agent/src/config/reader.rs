@@ -80,7 +80,12 @@ impl<'a> Table<'a> {
         };
         place.value = None;
         if items.is_empty() {
-            self.report.error(&place, Problem::Empty, "the list is empty", "leave the key out, or put something in");
+            self.report.error(
+                &place,
+                Problem::Empty,
+                "the list is empty",
+                "leave the key out, or put something in",
+            );
             return None;
         }
         let mut strings = Vec::new();
@@ -136,8 +141,11 @@ impl<'a> Table<'a> {
         let mut named = Vec::new();
         for (name, value) in table.entries.take().into_iter().flatten() {
             let key = format!("{}.{}", table.place.key, key_text(name.get_ref()));
-            let name_place =
-                Place { key: key.clone(), start: name.span().start, value: Some(format!("\"{}\"", shown(name.get_ref()))) };
+            let name_place = Place {
+                key: key.clone(),
+                start: name.span().start,
+                value: Some(format!("\"{}\"", shown(name.get_ref()))),
+            };
             let inner_place = table.child(key.clone(), value);
             let inner = table.as_table(inner_place, value.get_ref(), &format!("write [{key}]"));
             named.push((At { value: name.get_ref().to_string(), place: name_place }, inner));
@@ -148,13 +156,23 @@ impl<'a> Table<'a> {
 
     /// Reports every key that was not asked for.
     pub(super) fn finish(self) {
-        let mut unknown: Vec<_> =
-            self.entries.into_iter().flatten().filter(|(key, _)| !self.asked.contains(&key.get_ref().as_ref())).collect();
+        let mut unknown: Vec<_> = self
+            .entries
+            .into_iter()
+            .flatten()
+            .filter(|(key, _)| !self.asked.contains(&key.get_ref().as_ref()))
+            .collect();
         unknown.sort_by_key(|(key, _)| key.span().start);
         for (key, _) in unknown {
             // The value of a key that we do not know may be anything, a credential too: it is not shown.
             let place = Place { key: self.join(key.get_ref()), start: key.span().start, value: None };
-            self.report.unknown(&place, Problem::UnknownKey, key.get_ref(), "unknown key", self.asked.iter().copied());
+            self.report.unknown(
+                &place,
+                Problem::UnknownKey,
+                key.get_ref(),
+                "unknown key",
+                self.asked.iter().copied(),
+            );
         }
     }
 

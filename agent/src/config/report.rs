@@ -45,7 +45,13 @@ impl<'t> Report<'t> {
     }
 
     /// Adds an error about the value at `place`.
-    pub(super) fn error(&self, place: &Place, problem: Problem, message: impl Into<String>, cure: impl Into<String>) {
+    pub(super) fn error(
+        &self,
+        place: &Place,
+        problem: Problem,
+        message: impl Into<String>,
+        cure: impl Into<String>,
+    ) {
         self.push(place, problem, message.into(), cure.into(), None);
     }
 
@@ -125,6 +131,7 @@ pub(super) fn shown(source: &str) -> String {
 
 fn escape(character: char) -> Vec<char> {
     // Bidirectional controls can make a terminal show another text than the one that is there.
-    let hostile = character.is_control() || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let hostile = character.is_control()
+        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     if hostile { character.escape_default().collect() } else { vec![character] }
 }

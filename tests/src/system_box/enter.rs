@@ -42,7 +42,7 @@ pub fn run(init: i32, place: &Path, command: &[String]) -> io::Result<i32> {
 
 fn pidfd(pid: i32) -> io::Result<OwnedFd> {
     // SAFETY: pidfd_open(2) takes a process id and flags and touches no memory of ours.
-    let descriptor = unsafe { nix::libc::syscall(nix::libc::SYS_pidfd_open, pid, 0) };
+    let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     let descriptor = Errno::result(descriptor)?;
     let descriptor = i32::try_from(descriptor).map_err(io::Error::other)?;
     // SAFETY: the call succeeded, so the descriptor is open and belongs to nobody else.

@@ -174,6 +174,10 @@ fn become_init(plan: &Plan) -> Step {
     pivot_root(".", ".").map_err(said("pivot_root"))?;
     umount2(".", MntFlags::MNT_DETACH).map_err(said("detaching the old root"))?;
     chdir("/").map_err(said("chdir"))?;
+    // Shared within the box only: systemd hands a unit's credentials over by mount propagation, and leaves it to a
+    // container's maker to allow that.
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SHARED, None::<&str>)
+        .map_err(said("making the box's mounts shared"))?;
     nix::sys::signal::SigSet::all().thread_unblock().map_err(said("signals"))?;
     let mut systemd = std::process::Command::new("/lib/systemd/systemd");
     systemd.args(["--system", "--show-status=no"]).env_clear().envs(ENVIRONMENT);

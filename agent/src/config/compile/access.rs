@@ -18,7 +18,8 @@ pub(super) fn compile(
     for rule in raw {
         let name = rule.name.as_ref().and_then(|name| declare(name, &mut taken, report));
         let groups = rule.groups.as_ref().map(|groups| group_names(&groups.value, report));
-        let opened = rule.models.as_ref().map(|list| models.resolve_all(&list.value, report)).unwrap_or_default();
+        let opened =
+            rule.models.as_ref().map(|list| models.resolve_all(&list.value, report)).unwrap_or_default();
         let from = rule.from.as_ref().map(|list| regions.resolve_all(&list.value, report));
         let endpoints = rule.endpoints.as_ref().map(|list| operations(&list.value, report));
         let side = |list: &Option<At<Vec<At<String>>>>| -> Vec<Name> {

@@ -29,7 +29,12 @@ pub(super) fn absolute(path: &At<String>, report: &Report<'_>) -> Option<PathBuf
 }
 
 /// An absolute path to a file with that content.
-pub(super) fn pem(path: &At<String>, content: Content, host: &HostFacts, report: &Report<'_>) -> Option<PathBuf> {
+pub(super) fn pem(
+    path: &At<String>,
+    content: Content,
+    host: &HostFacts,
+    report: &Report<'_>,
+) -> Option<PathBuf> {
     let file = absolute(path, report)?;
     if !host.check_files {
         return Some(file);
@@ -91,7 +96,9 @@ pub(super) fn credential(
 fn is_file_name(text: &str) -> bool {
     let mut components = Path::new(text).components();
     let one = matches!(components.next(), Some(Component::Normal(part)) if part.as_encoded_bytes() == text.as_bytes());
-    one && components.next().is_none() && text.len() <= 255 && !text.chars().any(|c| c.is_control() || c.is_whitespace())
+    one && components.next().is_none()
+        && text.len() <= 255
+        && !text.chars().any(|c| c.is_control() || c.is_whitespace())
 }
 
 /// Opens a file as the agent will, to see that it can; a pipe or a device is not opened.
@@ -101,7 +108,11 @@ fn openable(path: &Path) -> Result<(), (String, &'static str)> {
         if found.is_file() {
             File::open(path).map(|_| found.len())
         } else {
-            Err(std::io::Error::from(if found.is_dir() { ErrorKind::IsADirectory } else { ErrorKind::InvalidInput }))
+            Err(std::io::Error::from(if found.is_dir() {
+                ErrorKind::IsADirectory
+            } else {
+                ErrorKind::InvalidInput
+            }))
         }
     };
     match check() {
@@ -111,9 +122,10 @@ fn openable(path: &Path) -> Result<(), (String, &'static str)> {
             ErrorKind::NotFound | ErrorKind::NotADirectory => {
                 Err(("no such file".to_owned(), "make it, or name another file"))
             }
-            ErrorKind::PermissionDenied => {
-                Err(("the file may not be read".to_owned(), "let the agent's user read it; check as that user"))
-            }
+            ErrorKind::PermissionDenied => Err((
+                "the file may not be read".to_owned(),
+                "let the agent's user read it; check as that user",
+            )),
             ErrorKind::IsADirectory => Err(("a directory, not a file".to_owned(), "name a file in it")),
             _ => Err(("the file cannot be read".to_owned(), "name a regular file")),
         },

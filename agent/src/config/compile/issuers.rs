@@ -98,17 +98,33 @@ fn checked_url(url: &At<String>, report: &Report<'_>) -> Option<String> {
         _ => true,
     };
     if !port_is_valid {
-        report.error(&shown_url(url), Problem::OutOfRange, "not a port in the URL", "use a number from 1 to 65535");
+        report.error(
+            &shown_url(url),
+            Problem::OutOfRange,
+            "not a port in the URL",
+            "use a number from 1 to 65535",
+        );
         return None;
     }
-    let loopback = host == "localhost"
-        || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
     match scheme {
         "https" => Some(text.to_owned()),
-        "http" if loopback => Some(text.to_owned()),
-        "http" => invalid("http sends tokens' keys unprotected", "use https; http only to localhost or a loopback address"),
+        "http" if is_on_this_host(text) => Some(text.to_owned()),
+        "http" => invalid(
+            "over http anybody on the way can forge the issuer's keys",
+            "use https; http only to localhost or a loopback address",
+        ),
         _ => invalid("not an https URL", CURE),
     }
+}
+
+/// Whether a URL's host is the loopback: `localhost` or a literal loopback address.
+pub(super) fn is_on_this_host(url: &str) -> bool {
+    let Ok(parsed) = url.parse::<http::Uri>() else {
+        return false;
+    };
+    let host = parsed.host().unwrap_or_default();
+    let literal = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || literal.is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 /// The place of a URL, without its value where that may hold a password.
@@ -130,4 +146,26 @@ fn claim_path<'a>(claim: &'a At<String>, report: &Report<'_>) -> Option<&'a str>
         return None;
     }
     Some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_on_this_host;
+
+    #[test]
+    fn only_the_loopback_is_on_this_host() {
+        for (url, expected, reason) in [
+            ("http://localhost:8080/realm", true, "the name"),
+            ("http://127.0.0.1", true, "the usual address"),
+            ("http://127.8.8.8:1/", true, "the whole of 127.0.0.0/8"),
+            ("http://[::1]:9000", true, "IPv6"),
+            ("http://[::ffff:127.0.0.1]", true, "IPv4-mapped"),
+            ("http://localhost.example.eu", false, "another name"),
+            ("http://127.0.0.1.example.eu", false, "a name that looks like an address"),
+            ("http://0.0.0.0", false, "unspecified"),
+            ("http://10.0.0.1", false, "private is not local"),
+        ] {
+            assert_eq!(is_on_this_host(url), expected, "{url}: {reason}");
+        }
+    }
 }

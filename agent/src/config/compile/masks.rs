@@ -10,8 +10,10 @@ use bailiwick_policy::Name;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-const ENTITIES: [(&str, Entity); 3] = [("email", Entity::Email), ("iban", Entity::Iban), ("card", Entity::Card)];
-const ACTIONS: [(&str, Action); 3] = [("redact", Action::Redact), ("hash", Action::Hash), ("block", Action::Block)];
+const ENTITIES: [(&str, Entity); 3] =
+    [("email", Entity::Email), ("iban", Entity::Iban), ("card", Entity::Card)];
+const ACTIONS: [(&str, Action); 3] =
+    [("redact", Action::Redact), ("hash", Action::Hash), ("block", Action::Block)];
 
 /// Every mask that could be read.
 pub(super) fn compile(raw: &[raw::Mask], host: &HostFacts, report: &Report<'_>) -> BTreeMap<Name, Arc<Mask>> {
@@ -22,7 +24,8 @@ pub(super) fn compile(raw: &[raw::Mask], host: &HostFacts, report: &Report<'_>) 
         let mut entities = Vec::new();
         if let Some(list) = &mask.entities {
             report_repeats(&list.value, report);
-            entities = list.value.iter().filter_map(|text| word(text, "an entity", &ENTITIES, report)).collect();
+            entities =
+                list.value.iter().filter_map(|text| word(text, "an entity", &ENTITIES, report)).collect();
         }
         let mut fields = Vec::new();
         if let Some(list) = &mask.fields {

@@ -33,7 +33,8 @@ pub(super) fn settings(raw: &raw::Config, host: &HostFacts, report: &Report<'_>)
     let scopes = scopes::compile(raw, &regions, &region_names, &issuers, host, report, &mut warnings);
     let model_names = Declared::new("model", raw.models.iter().filter_map(|model| model.name.as_ref()));
     let rules = access::compile(&raw.access, &model_names, &region_names, &mask_names, report);
-    let proxy = raw.proxy.as_ref().and_then(|proxy| proxy::compile(proxy, &raw.models, host, report, &mut warnings));
+    let proxy =
+        raw.proxy.as_ref().and_then(|proxy| proxy::compile(proxy, &raw.models, host, report, &mut warnings));
     let directory = raw.audit.as_ref().and_then(|audit| audit_directory(audit, host, report));
 
     let settings = Settings {
@@ -66,7 +67,13 @@ impl<'a> Declared<'a> {
     pub(super) fn resolve(&self, name: &At<String>, report: &Report<'_>) -> Option<Name> {
         if !self.names.contains(&name.value.as_str()) {
             let message = format!("there is no {} of this name", self.kind);
-            report.unknown(&name.place, Problem::UnknownName, &name.value, message, self.names.iter().copied());
+            report.unknown(
+                &name.place,
+                Problem::UnknownName,
+                &name.value,
+                message,
+                self.names.iter().copied(),
+            );
             return None;
         }
         // One that is declared and no name was reported where it is declared.
@@ -81,7 +88,11 @@ impl<'a> Declared<'a> {
 }
 
 /// A name that something is given, checked for form and against those `taken` before.
-pub(super) fn declare(name: &At<String>, taken: &mut Vec<(String, Place)>, report: &Report<'_>) -> Option<Name> {
+pub(super) fn declare(
+    name: &At<String>,
+    taken: &mut Vec<(String, Place)>,
+    report: &Report<'_>,
+) -> Option<Name> {
     let earlier = taken.iter().find(|(other, _)| *other == name.value).map(|(_, place)| place.clone());
     if let Some(earlier) = earlier {
         report.error(
@@ -129,7 +140,13 @@ pub(super) fn port(number: &At<i128>, report: &Report<'_>) -> Option<u16> {
 }
 
 /// A number within bounds.
-pub(super) fn bounded(number: &At<i128>, least: u64, most: u64, unit: &str, report: &Report<'_>) -> Option<u64> {
+pub(super) fn bounded(
+    number: &At<i128>,
+    least: u64,
+    most: u64,
+    unit: &str,
+    report: &Report<'_>,
+) -> Option<u64> {
     let value = u64::try_from(number.value).ok().filter(|value| (least..=most).contains(value));
     if value.is_none() {
         let message = if number.value < i128::from(least) { "too small" } else { "too large" };
@@ -144,7 +161,12 @@ pub(super) fn line_of_text<'a>(text: &'a At<String>, report: &Report<'_>) -> Opt
         report.error(&text.place, Problem::Empty, "there is nothing in it", "write it out");
         None
     } else if text.value.chars().any(char::is_control) || text.value.len() > 256 {
-        report.error(&text.place, Problem::Invalid, "not one short line", "use at most 256 bytes, no line break");
+        report.error(
+            &text.place,
+            Problem::Invalid,
+            "not one short line",
+            "use at most 256 bytes, no line break",
+        );
         None
     } else {
         Some(&text.value)
@@ -175,12 +197,19 @@ fn policy_id(text: &str) -> String {
 }
 
 /// The origin line of this host's trail.
-fn host_origin(this: &raw::Host, regions: &Declared<'_>, host: &HostFacts, report: &Report<'_>) -> Option<String> {
+fn host_origin(
+    this: &raw::Host,
+    regions: &Declared<'_>,
+    host: &HostFacts,
+    report: &Report<'_>,
+) -> Option<String> {
     if let Some(region) = &this.region {
         regions.resolve(region, report);
     }
     let label = |label: &str| {
-        !label.is_empty() && label.len() <= 63 && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        !label.is_empty()
+            && label.len() <= 63
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
     let valid = |name: &str| name.len() <= 253 && name.split('.').all(label);
     match &this.name {
@@ -195,7 +224,12 @@ fn host_origin(this: &raw::Host, regions: &Declared<'_>, host: &HostFacts, repor
             // A name that is there but no string was reported by the reader; there is no telling here, and a
             // missing name on a host without one is the same to cure.
             let place = Place { key: "host.name".to_owned(), start: 0, value: None };
-            report.error(&place, Problem::MissingKey, "missing, and this host has no name to use", "add name");
+            report.error(
+                &place,
+                Problem::MissingKey,
+                "missing, and this host has no name to use",
+                "add name",
+            );
             None
         }
     }

@@ -47,7 +47,8 @@ pub(super) fn network(text: &At<String>, report: &Report<'_>) -> Option<IpNet> {
         return None;
     };
     if network.trunc() != network {
-        let cure = format!("write \"{}\"; for the one address \"{}\"", network.trunc(), IpNet::from(network.addr()));
+        let cure =
+            format!("write \"{}\"; for the one address \"{}\"", network.trunc(), IpNet::from(network.addr()));
         report.error(&text.place, Problem::Invalid, "bits are set beyond the prefix", cure);
         return None;
     }
@@ -80,7 +81,8 @@ fn expand(code: &At<String>, report: &Report<'_>) -> Vec<Country> {
             "UK" => "the United Kingdom is \"GB\"".to_owned(),
             "EU" | "EEA" => format!("the group is \"@{}\"", text.to_lowercase()),
             _ if Country::new(&upper).is_ok() => format!("write \"{upper}\""),
-            _ => "use a code of ISO 3166-1 alpha-2, such as \"DE\", or a group: @eu, @eea, @eu-adequate".to_owned(),
+            _ => "use a code of ISO 3166-1 alpha-2, such as \"DE\", or a group: @eu, @eea, @eu-adequate"
+                .to_owned(),
         };
         report.error(&code.place, Problem::UnknownWord, "not a country", cure);
     }

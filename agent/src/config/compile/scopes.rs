@@ -6,7 +6,7 @@ use super::super::raw;
 use super::super::report::{At, Place, Report};
 use super::super::settings::{Issuer, Model, ServerPreset};
 use super::{Declared, declare, described, files, line_of_text, port, regions, word};
-use bailiwick_kernel::{Scope, ScopeKind, slice_path};
+use bailiwick_kernel::{Scope, ScopeKind};
 use bailiwick_policy::{EgressException, EgressPolicy, Mode, Name, RegionTable};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -51,10 +51,13 @@ pub(super) fn compile(
         let name = model.name.as_ref().and_then(|name| scope_name(name, &mut names, report));
         let slice = model.slice.as_ref().and_then(|slice| Some((&slice.value, ground.slice(slice, report)?)));
         let port = model.port.as_ref().and_then(|number| own_port(number, &mut ports, report));
-        let server = model.server.as_ref().and_then(|server| word(server, "a model server", &SERVERS, report));
+        let server =
+            model.server.as_ref().and_then(|server| word(server, "a model server", &SERVERS, report));
         let called = model.name.as_ref().map_or("?", |name| name.value.as_str());
-        let credential =
-            model.credential.as_ref().and_then(|text| files::credential(text, called, host, report, warnings));
+        let credential = model
+            .credential
+            .as_ref()
+            .and_then(|text| files::credential(text, called, host, report, warnings));
         let egress = egress(model.egress.as_ref(), regions, region_names, report);
         if let (Some(name), Some((slice, cgroup)), Some(port), Some(server)) = (name, slice, port, server) {
             let upstream = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -133,8 +136,10 @@ fn egress(
         return EgressPolicy::closed();
     };
     let modes = Mode::ALL.map(|mode| (mode.as_str(), mode));
-    let mode = raw.mode.as_ref().and_then(|mode| word(mode, "a mode", &modes, report)).unwrap_or(Mode::Enforce);
-    let allowed = raw.regions.as_ref().map(|list| region_names.resolve_all(&list.value, report)).unwrap_or_default();
+    let mode =
+        raw.mode.as_ref().and_then(|mode| word(mode, "a mode", &modes, report)).unwrap_or(Mode::Enforce);
+    let allowed =
+        raw.regions.as_ref().map(|list| region_names.resolve_all(&list.value, report)).unwrap_or_default();
     let networks = regions.networks_of(&allowed);
     let exceptions = raw.allow.iter().filter_map(|allow| exception(allow, report)).collect();
     EgressPolicy { mode, regions: allowed, networks, exceptions }
@@ -210,10 +215,18 @@ fn is_slice(name: &str) -> bool {
     })
 }
 
+/// The cgroup of a slice whose name is valid: dashes nest (systemd.slice(5)).
+fn slice_path(slice: &str) -> PathBuf {
+    let stem = slice.trim_end_matches(".slice");
+    let ends = stem.match_indices('-').map(|(index, _)| index).chain([stem.len()]);
+    ends.map(|end| format!("{}.slice", &stem[..end])).collect()
+}
+
 /// Where systemd puts a service that no slice is set for (systemd.slice(5), "Special slice units").
 fn unit_path(unit: &str) -> Option<PathBuf> {
     let stem = unit.strip_suffix(".service")?;
-    let (prefix, instance) = stem.split_once('@').map_or((stem, None), |(prefix, instance)| (prefix, Some(instance)));
+    let (prefix, instance) =
+        stem.split_once('@').map_or((stem, None), |(prefix, instance)| (prefix, Some(instance)));
     let valid = |part: &str| !part.is_empty() && part.bytes().all(|byte| is_unit_byte(byte) || byte == b'-');
     if unit.len() > 255 || !valid(prefix) || !instance.is_none_or(valid) {
         return None;
@@ -259,7 +272,11 @@ mod tests {
     fn a_service_lies_where_systemd_puts_it() {
         for (unit, path, reason) in [
             ("fluent-bit.service", Some("system.slice/fluent-bit.service"), "a plain service"),
-            ("metrics@gpu0.service", Some("system.slice/system-metrics.slice/metrics@gpu0.service"), "an instance"),
+            (
+                "metrics@gpu0.service",
+                Some("system.slice/system-metrics.slice/metrics@gpu0.service"),
+                "an instance",
+            ),
             ("a-b@c.service", Some("system.slice/system-a\\x2db.slice/a-b@c.service"), "dashes are escaped"),
             ("fluent-bit", None, "no suffix"),
             ("a@.service", None, "a template is not a service"),

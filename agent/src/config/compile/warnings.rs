@@ -1,6 +1,7 @@
 //! What compiles but deserves a word: each a full sentence with its cure.
 
 use super::super::settings::Settings;
+use super::issuers::is_on_this_host;
 use bailiwick_kernel::ScopeKind;
 use bailiwick_policy::{Mode, Name};
 
@@ -51,7 +52,9 @@ fn about_access(settings: &Settings, warnings: &mut Vec<String>) {
     }
     for model in settings.models.keys() {
         if !settings.access.rules().iter().any(|rule| rule.models.contains(model)) {
-            warnings.push(format!("no access rule opens model \"{model}\", so nobody can use it; add an [[access]]"));
+            warnings.push(format!(
+                "no access rule opens model \"{model}\", so nobody can use it; add an [[access]]"
+            ));
         }
     }
 }
@@ -60,7 +63,9 @@ fn about_masks(settings: &Settings, warnings: &mut Vec<String>) {
     let rules = settings.access.rules();
     for mask in settings.masks.keys() {
         if !rules.iter().any(|rule| rule.masks.request.contains(mask) || rule.masks.response.contains(mask)) {
-            warnings.push(format!("no access rule uses mask \"{mask}\"; name it in a rule's mask, or take it out"));
+            warnings.push(format!(
+                "no access rule uses mask \"{mask}\"; name it in a rule's mask, or take it out"
+            ));
         }
     }
 }
@@ -76,12 +81,14 @@ fn about_egress(settings: &Settings, warnings: &mut Vec<String>) {
             )),
         }
         for exception in egress.exceptions.iter().filter(|exception| exception.network.prefix_len() == 0) {
-            warnings.push(format!("\"{name}\": the exception {} allows every address; narrow it", exception.network));
+            warnings.push(format!(
+                "\"{name}\": the exception {} allows every address; narrow it",
+                exception.network
+            ));
         }
         if scope.kind == ScopeKind::Proxy && egress.networks.is_empty() {
             // Loopback is open to the agent whatever its policy says.
-            let local = |url: &str| ["://localhost", "://127.", "://[::1]"].iter().any(|host| url.contains(host));
-            if let Some(issuer) = settings.issuers.iter().find(|issuer| !local(&issuer.url)) {
+            if let Some(issuer) = settings.issuers.iter().find(|issuer| !is_on_this_host(&issuer.url)) {
                 warnings.push(format!(
                     "the agent can reach no issuer, since region \"{}\" has no networks; pin the networks of {}",
                     issuer.region, issuer.url
