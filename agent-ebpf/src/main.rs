@@ -1,5 +1,55 @@
-//! The eBPF programs.
+//! # The eBPF programs: the guard on the way in, the verdict on the way out
+//!
+//! Eight programs, all attached at the cgroup root, so that every socket of the host passes them whichever
+//! cgroup, namespace or container it belongs to. What is none of our business leaves after two map lookups.
+//!
+//! ```text
+//!                    whose process?          whose socket?        whose peer?
+//!   connect4/6 ────▶ current task's cgroup
+//!   sendmsg4/6 ────▶ current task's cgroup
+//!   bind4/6 ───────▶ current task's cgroup
+//!   egress  ───────────────────────────────▶ socket's cgroup ───▶ loopback only: socket lookup
+//!   ingress ───────────────────────────────▶ socket's cgroup ───▶ reverse socket lookup
+//! ```
+//!
+//! Two independent lines stand behind each law. At the system call a process is refused at once, by name; at
+//! the packet the kernel refuses whatever came around the system call: a raw socket, a forged header, a socket
+//! opened before the guard stood, a descriptor passed from elsewhere, a remote host.
+//!
+//! Invariants:
+//! - Every path that is not explicitly allowed for a scope is denied, with a [`Reason`](bailiwick_abi::Reason).
+//! - A guarded port needs no entry to stay shut: the model's own scope carries its port, and what is not
+//!   provably the proxy's is not the proxy's.
+//! - IPv4 and IPv6 share one verdict (`verdict.rs`) over one address type.
+//! - Caches hold only what was allowed, and only for one epoch.
+//! - Generation 0 means that no policy was ever applied: nothing is decided then, and the agent does not call
+//!   that guarded.
+//!
+//! What it does not do: it sees no AF_PACKET, AF_VSOCK or AF_UNIX traffic, keeps no connection state beyond
+//! caches, and reads no payload.
 #![no_std]
 #![no_main]
+
+mod bind;
+mod connect;
+mod egress;
+mod ingress;
+mod maps;
+mod packet;
+mod peer;
+mod report;
+mod scope;
+mod sendmsg;
+mod sock_addr;
+mod verdict;
+
+/// The helpers used here are open to GPL-compatible programs only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(target_arch = "bpf")]
 #[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! { loop {} }
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}

@@ -1,4 +1,49 @@
-//! # Kernel: the only crate that imports aya (theory statement to be written by the room's builder)
+//! # Kernel: load, attach, pin, fill, read, tell the truth
+//!
+//! The only crate that speaks to the kernel's BPF. It turns [`Rules`] (which cgroups, which ports, which
+//! networks) into map entries, keeps eight programs attached at the cgroup root, hands on what they report,
+//! and says what is really in force.
+//!
+//! ```text
+//!   Site::find ─▶ Guard::attach ─▶ Guard::apply(Rules) ─▶ Guard::refresh …      the agent's side
+//!                      │                 │                      │
+//!        bpffs   <pins>/v<schema>/links  └── <pins>/v<schema>/maps
+//!                      │                 │                      │
+//!   kernel       8 programs at the cgroup root ◀── one generation ──▶ ring buffer ─▶ Events::next
+//!                      │
+//!                  status (anyone, agent or no agent)      release (the explicit way out)
+//! ```
+//!
+//! Invariants:
+//! - What is pinned outlives the agent. Dropping a [`Guard`], killing the agent or upgrading it opens nothing.
+//! - A policy is one generation: it is written whole beside the one in force, switched to by one write, and
+//!   the old one is deleted afterwards. A failure before the switch changes nothing; a crash leaves entries
+//!   that no program reads, and the next [`Guard::apply`] sweeps them up.
+//! - Links are updated in place, so traffic never meets a moment without a program. When the pinned maps hold
+//!   no policy but pinned links stand (somebody removed a map's pin), the standing programs stay until the new
+//!   maps hold a policy.
+//! - A pinned map is used again only when its type, key, value and size are what this agent means by them. A
+//!   change of meaning is a new schema, with a directory of its own; until the new one has a policy, both are
+//!   attached, and a packet must pass both.
+//! - [`status`] reads links, programs and maps from the kernel and the cgroup tree, never from memory.
+//!
+//! What it does not do: it decides no policy and knows no region; it does not watch the cgroup tree (call
+//! [`Guard::refresh`] when it changed); it cannot stop root from removing links, only say so.
 
-mod contract;
-pub use contract::*;
+mod error;
+mod events;
+mod guard;
+mod links;
+mod maps;
+mod object;
+mod rules;
+mod site;
+mod status;
+mod syscall;
+
+pub use error::{KernelError, RuleProblem};
+pub use events::{Event, Events, Hook, Process, Reason, Verdict};
+pub use guard::{Guard, release};
+pub use rules::{Rules, Scope, ScopeKind};
+pub use site::{Site, own_slice, slice_path};
+pub use status::{HookStatus, ScopeStatus, Status, status};

@@ -1,0 +1,150 @@
+//! The keys and values of the policy maps and of the caches. Ports are in host order unless said otherwise.
+
+use crate::{Address, NO_SCOPE};
+
+/// The one entry of `SETTINGS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Settings {
+    /// The policy in force; 0 until the first one is applied.
+    pub generation: u32,
+    /// Moves whenever anything changed that a cached decision may depend on.
+    pub epoch: u32,
+}
+
+/// Key of `SCOPES`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct ScopeKey {
+    /// The policy that this entry belongs to.
+    pub generation: u32,
+    /// Zero.
+    pub padding: u32,
+    /// The cgroup, as the kernel numbers it: the inode of its directory.
+    pub cgroup_id: u64,
+}
+
+/// Value of `SCOPES`: what a cgroup and everything below it is held to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// Its place in the policy's list of scopes; [`NO_SCOPE`] for none.
+    pub index: u32,
+    /// Whose entries of `DESTINATIONS` apply (equal policies share one set).
+    pub policy: u32,
+    /// The guarded port of a model; 0 for none.
+    pub port: u16,
+    /// [`crate::Kind`]; 0 when there is no scope.
+    pub kind: u8,
+    /// [`crate::Mode`]
+    pub mode: u8,
+    /// Whether `DESTINATIONS` has entries of this policy with a port.
+    pub has_ports: u8,
+    /// Zero.
+    pub padding: [u8; 3],
+}
+
+impl Scope {
+    /// No scope: nothing of ours.
+    pub const NONE: Self =
+        Self { index: NO_SCOPE, policy: NO_SCOPE, port: 0, kind: 0, mode: 0, has_ports: 0, padding: [0; 3] };
+}
+
+/// Value of `CGROUPS`: the scope that a cgroup was found to be in.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CachedScope {
+    /// The epoch of the finding; another epoch makes it void.
+    pub epoch: u32,
+    /// Zero.
+    pub padding: u32,
+    /// The finding.
+    pub scope: Scope,
+}
+
+/// Key of `PORTS`; the value is the index of the model that the port belongs to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct PortKey {
+    /// The policy that this entry belongs to.
+    pub generation: u32,
+    /// The guarded port.
+    pub port: u16,
+    /// Zero.
+    pub padding: u16,
+}
+
+/// The bits of a [`DestinationKey`] before the address; every prefix is at least this long.
+pub const DESTINATION_FIXED_BITS: u32 = 96;
+
+/// Key of `DESTINATIONS`, without the prefix length that the trie puts in front.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct DestinationKey {
+    /// The policy that this entry belongs to, in network order.
+    pub generation: u32,
+    /// [`Scope::policy`], in network order.
+    pub policy: u32,
+    /// The port in network order; 0 means every port.
+    pub port: u16,
+    /// 4 or 6, so that an IPv6 prefix never covers an IPv4 address.
+    pub family: u8,
+    /// Zero.
+    pub padding: u8,
+    /// The network.
+    pub address: Address,
+}
+
+/// Value of `DESTINATIONS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Destination {
+    /// [`Destination::REGION`] or [`Destination::EXCEPTION`].
+    pub flags: u32,
+}
+
+impl Destination {
+    /// A network of an allowed region.
+    pub const REGION: u32 = 1;
+    /// A named exception: opens loopback and opaque tunnels, too.
+    pub const EXCEPTION: u32 = 2;
+}
+
+/// Key of `NAMES`; the value is the scope's name.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct NameKey {
+    /// The policy that this entry belongs to.
+    pub generation: u32,
+    /// [`Scope::index`]
+    pub index: u32,
+}
+
+/// Key of `FLOWS`: a TCP socket and where its packets go; the value is the epoch at which it was allowed.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct FlowKey {
+    /// The socket's cookie; never used twice.
+    pub cookie: u64,
+    /// Where to.
+    pub address: Address,
+    /// Where to.
+    pub port: u16,
+    /// Where from: a raw socket can write any.
+    pub source_port: u16,
+    /// Zero.
+    pub padding: u32,
+}
+
+const _: () = {
+    assert!(size_of::<Settings>() == 8);
+    assert!(size_of::<ScopeKey>() == 16);
+    assert!(size_of::<Scope>() == 16);
+    assert!(size_of::<CachedScope>() == 24);
+    assert!(size_of::<PortKey>() == 8);
+    assert!(size_of::<DestinationKey>() == 28);
+    assert!(core::mem::offset_of!(DestinationKey, address) * 8 == DESTINATION_FIXED_BITS as usize);
+    assert!(size_of::<Destination>() == 4);
+    assert!(size_of::<NameKey>() == 8);
+    assert!(size_of::<FlowKey>() == 32);
+};

@@ -1,0 +1,122 @@
+//! Packets from a socket: the verdict on the header that really leaves.
+
+use aya_ebpf::{
+    EbpfContext, helpers::generated::bpf_get_socket_cookie, macros::cgroup_skb, programs::SkBuffContext,
+};
+use bailiwick_abi::{FlowKey, Hook, Kind, Mode, Reason, Scope};
+
+use crate::{
+    maps::FLOWS,
+    packet::{Ends, TCP, parse},
+    peer,
+    report::{self, PASS, Site},
+    scope,
+    verdict::{held_at_packets, is_local, mode, verdict},
+};
+
+/// The loopback device has this index in every network namespace.
+const LOOPBACK_DEVICE: u32 = 1;
+
+#[cgroup_skb(egress)]
+pub(crate) fn egress(ctx: SkBuffContext) -> i32 {
+    let settings = scope::settings();
+    if settings.generation == 0 {
+        return PASS;
+    }
+    let (cgroup_id, scope) = scope::of_packet(settings, ctx.skb.skb);
+    if scope.kind == 0 {
+        return PASS;
+    }
+    let site = Site { hook: Hook::Egress, settings, cgroup_id };
+    if !held_at_packets(&scope) {
+        return proxy(&site, &ctx);
+    }
+    if mode(&scope) == Mode::Monitor {
+        return report::allow();
+    }
+    let mut ends = Ends::UNKNOWN;
+    if let Err(reason) = parse(&ctx, &mut ends) {
+        return report::settle(&site, &scope, Err(reason), &ends);
+    }
+    let Some(flow) = flow(&ctx, &ends) else {
+        let outcome = decide(&site, &ctx, &scope, &ends);
+        return report::settle(&site, &scope, outcome, &ends);
+    };
+    if !ends.opening && remembered(&site, &flow) {
+        return PASS;
+    }
+    let outcome = decide(&site, &ctx, &scope, &ends);
+    if outcome.is_ok() {
+        let _ = FLOWS.insert(&flow, &settings.epoch, 0);
+    }
+    report::settle(&site, &scope, outcome, &ends)
+}
+
+#[inline(always)]
+fn decide(site: &Site, ctx: &SkBuffContext, scope: &Scope, ends: &Ends) -> Result<(), Reason> {
+    // SAFETY: the program's context.
+    let device = unsafe { core::ptr::read_volatile(&raw const (*ctx.skb.skb).ifindex) };
+    let local = device == LOOPBACK_DEVICE || is_local(&ends.destination);
+    let outcome = verdict(site.settings, scope, &ends.destination, ends.destination_port, local);
+    if !local || outcome.is_ok() {
+        return outcome;
+    }
+    let receiver = peer::receiver(site.settings, ctx, ends);
+    let answers_the_proxy =
+        scope::is(&receiver, Kind::Proxy) && ends.protocol == TCP && scope.port != 0 && ends.source_port == scope.port;
+    if receiver.index == scope.index || answers_the_proxy {
+        return Ok(());
+    }
+    outcome
+}
+
+/// The proxy's own packets are held at its system calls. Here only this is asked: what it sends to a guarded
+/// port goes to the model's slice, or not at all; a prompt must not reach an impostor.
+#[inline(always)]
+fn proxy(site: &Site, ctx: &SkBuffContext) -> i32 {
+    let mut ends = Ends::UNKNOWN;
+    if parse(ctx, &mut ends).is_err() || ends.protocol != TCP {
+        return PASS;
+    }
+    let Some(owner) = scope::port_owner(site.settings, ends.destination_port) else {
+        return PASS;
+    };
+    if !is_local(&ends.destination) {
+        return PASS;
+    }
+    let Some(flow) = flow(ctx, &ends) else {
+        return PASS;
+    };
+    if !ends.opening && remembered(site, &flow) {
+        return PASS;
+    }
+    if peer::receiver(site.settings, ctx, &ends).index != owner {
+        return report::refuse(site, owner, Reason::PortReserved, &ends);
+    }
+    let _ = FLOWS.insert(&flow, &site.settings.epoch, 0);
+    PASS
+}
+
+/// What a verdict on this packet may be remembered under. Only TCP: an unconnected socket's next datagram may
+/// meet another receiver.
+#[inline(always)]
+fn flow(ctx: &SkBuffContext, ends: &Ends) -> Option<FlowKey> {
+    if ends.protocol != TCP {
+        return None;
+    }
+    // SAFETY: the context is the program's own.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+    Some(FlowKey {
+        cookie,
+        address: ends.destination,
+        port: ends.destination_port,
+        source_port: ends.source_port,
+        padding: 0,
+    })
+}
+
+#[inline(always)]
+fn remembered(site: &Site, flow: &FlowKey) -> bool {
+    // SAFETY: four bytes, read once.
+    unsafe { FLOWS.get(flow) }.is_some_and(|epoch| *epoch == site.settings.epoch)
+}

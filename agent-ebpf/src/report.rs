@@ -1,0 +1,131 @@
+//! Events and counters. Every refusal is counted; events are folded so that a flood cannot hide the rest.
+
+use aya_ebpf::helpers::{
+    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_ktime_get_ns,
+};
+use bailiwick_abi::{Counter, Event, Fold, FoldKey, Hook, Mode, Reason, Scope, Settings, Verdict};
+
+use crate::{
+    maps::{COUNTERS, EVENTS, FOLDED},
+    packet::Ends,
+    verdict::mode,
+};
+
+/// Let pass.
+pub(crate) const PASS: i32 = 1;
+/// Refuse: EPERM at a system call, a drop at a packet.
+pub(crate) const REFUSE: i32 = 0;
+
+/// Where a decision was made, and about whom.
+pub(crate) struct Site {
+    pub(crate) hook: Hook,
+    pub(crate) settings: Settings,
+    /// The cgroup of the process or of the socket.
+    pub(crate) cgroup_id: u64,
+}
+
+/// Refuses, whatever the scope's mode: the guard on the way in.
+#[inline(always)]
+pub(crate) fn refuse(site: &Site, index: u32, reason: Reason, ends: &Ends) -> i32 {
+    count(Counter::Denied(reason));
+    event(site, index, Verdict::Deny, reason, ends);
+    REFUSE
+}
+
+/// Applies the scope's mode to a denial of egress.
+#[inline(always)]
+pub(crate) fn settle(site: &Site, scope: &Scope, outcome: Result<(), Reason>, ends: &Ends) -> i32 {
+    let Err(reason) = outcome else {
+        return allow();
+    };
+    match mode(scope) {
+        Mode::Enforce => refuse(site, scope.index, reason, ends),
+        Mode::Shadow => {
+            count(Counter::WouldDeny(reason));
+            event(site, scope.index, Verdict::WouldDeny, reason, ends);
+            PASS
+        }
+        Mode::Monitor => allow(),
+    }
+}
+
+/// Counts and lets pass what was decided about.
+#[inline(always)]
+pub(crate) fn allow() -> i32 {
+    count(Counter::Allowed);
+    PASS
+}
+
+#[inline(always)]
+fn count(counter: Counter) {
+    if let Some(value) = COUNTERS.get_ptr_mut(counter.index()) {
+        // SAFETY: the slot is this CPU's own, and programs of this kind are not interrupted by themselves.
+        unsafe { *value += 1 };
+    }
+}
+
+#[inline(always)]
+fn has_process(hook: Hook) -> bool {
+    matches!(hook, Hook::Connect | Hook::SendMessage | Hook::Bind)
+}
+
+/// Not inlined: one copy per program, and its stack is given back.
+#[inline(never)]
+fn event(site: &Site, index: u32, verdict: Verdict, reason: Reason, ends: &Ends) {
+    let hook = site.hook;
+    let pid = if has_process(hook) { (bpf_get_current_pid_tgid() >> 32) as u32 } else { 0 };
+    let key = FoldKey {
+        address: if matches!(hook, Hook::Ingress) { ends.source } else { ends.destination },
+        scope: index,
+        pid,
+        port: ends.destination_port,
+        protocol: ends.protocol,
+        reason: reason.tag(),
+        hook: hook.tag(),
+        verdict: verdict.tag(),
+        padding: 0,
+    };
+    // SAFETY: no arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let mut held = 0;
+    if let Some(fold) = FOLDED.get_ptr_mut(&key) {
+        // SAFETY: a live map value. Two CPUs may race here; the worst is a count that is off by one, while
+        // COUNTERS stays exact.
+        unsafe {
+            if now.wrapping_sub((*fold).reported) < Fold::INTERVAL {
+                (*fold).held += 1;
+                return;
+            }
+            held = (*fold).held;
+        }
+    }
+    let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
+        count(Counter::LostEvents);
+        return;
+    };
+    let mut comm = [0; 16];
+    let mut uid = 0;
+    if has_process(hook) {
+        uid = bpf_get_current_uid_gid() as u32;
+        comm = bpf_get_current_comm().unwrap_or([0; 16]);
+    }
+    entry.write(Event {
+        cgroup_id: site.cgroup_id,
+        count: held + 1,
+        source: ends.source,
+        destination: ends.destination,
+        generation: site.settings.generation,
+        scope: index,
+        pid,
+        uid,
+        source_port: ends.source_port,
+        destination_port: ends.destination_port,
+        hook: hook.tag(),
+        verdict: verdict.tag(),
+        reason: reason.tag(),
+        protocol: ends.protocol,
+        comm,
+    });
+    entry.submit(0);
+    let _ = FOLDED.insert(&key, &Fold { reported: now, held: 0 }, 0);
+}

@@ -1,0 +1,89 @@
+//! From a process, a socket or a peer to the scope that holds it.
+
+use aya_ebpf::{
+    bindings::{__sk_buff, bpf_sock},
+    helpers::generated::{
+        bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_sk_ancestor_cgroup_id, bpf_sk_cgroup_id,
+        bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id,
+    },
+};
+use bailiwick_abi::{CachedScope, Kind, MAX_DEPTH, PortKey, Scope, ScopeKey, Settings};
+
+use crate::maps::{CGROUPS, PORTS, SCOPES, SETTINGS};
+
+/// What is in force now. Read once per program run, so that one run sees one policy.
+#[inline(always)]
+pub(crate) fn settings() -> Settings {
+    SETTINGS.get(0).copied().unwrap_or(Settings { generation: 0, epoch: 0 })
+}
+
+/// The index of the model that `port` belongs to.
+#[inline(always)]
+pub(crate) fn port_owner(settings: Settings, port: u16) -> Option<u32> {
+    let key = PortKey { generation: settings.generation, port, padding: 0 };
+    // SAFETY: the value is four aligned bytes, read once; the agent never rewrites an entry in force.
+    unsafe { PORTS.get(&key) }.copied()
+}
+
+#[inline(always)]
+pub(crate) fn is(scope: &Scope, kind: Kind) -> bool {
+    scope.kind == kind.tag()
+}
+
+/// The cgroup of the current task, and its scope.
+#[inline(always)]
+pub(crate) fn of_current(settings: Settings) -> (u64, Scope) {
+    // SAFETY: no arguments.
+    let own = unsafe { bpf_get_current_cgroup_id() };
+    // SAFETY: no pointer arguments.
+    (own, resolve(settings, own, |level| unsafe { bpf_get_current_ancestor_cgroup_id(level) }))
+}
+
+/// The cgroup of the packet's socket, and its scope.
+#[inline(always)]
+pub(crate) fn of_packet(settings: Settings, skb: *mut __sk_buff) -> (u64, Scope) {
+    // SAFETY: `skb` is the program's context.
+    let own = unsafe { bpf_skb_cgroup_id(skb) };
+    // SAFETY: as above.
+    (own, resolve(settings, own, |level| unsafe { bpf_skb_ancestor_cgroup_id(skb, level) }))
+}
+
+/// The scope of a socket that was looked up; a socket in TIME_WAIT has lost its cgroup and is in none.
+#[inline(always)]
+pub(crate) fn of_socket(settings: Settings, socket: *mut bpf_sock) -> Scope {
+    // SAFETY: `socket` is a reference that the caller holds.
+    let own = unsafe { bpf_sk_cgroup_id(socket.cast()) };
+    if own == 0 {
+        return Scope::NONE;
+    }
+    // SAFETY: as above.
+    resolve(settings, own, |level| unsafe { bpf_sk_ancestor_cgroup_id(socket.cast(), level) })
+}
+
+/// The innermost ancestor that is a scope. The agent refuses policies in which a scope lies inside a model or
+/// inside the proxy, so being inside can only add restrictions.
+#[inline(always)]
+fn resolve(settings: Settings, own: u64, ancestor: impl Fn(i32) -> u64) -> Scope {
+    // SAFETY: the value is copied at once; entries are replaced, not rewritten.
+    if let Some(cached) = unsafe { CGROUPS.get(&own) }
+        && cached.epoch == settings.epoch
+    {
+        return cached.scope;
+    }
+    let mut found = Scope::NONE;
+    for level in 1..=MAX_DEPTH as i32 {
+        let cgroup_id = ancestor(level);
+        if cgroup_id == 0 {
+            break;
+        }
+        let key = ScopeKey { generation: settings.generation, padding: 0, cgroup_id };
+        // SAFETY: copied at once; entries in force are not rewritten.
+        if let Some(scope) = unsafe { SCOPES.get(&key) } {
+            found = *scope;
+        }
+    }
+    let finding = CachedScope { epoch: settings.epoch, padding: 0, scope: found };
+    // A full cache only costs the next lookup.
+    let _ = CGROUPS.insert(&own, &finding, 0);
+    found
+}

@@ -1,0 +1,217 @@
+//! The standing guard: one attach, one policy at a time.
+
+use std::{collections::VecDeque, fs, net::IpAddr};
+
+use bailiwick_abi::Settings;
+use bailiwick_policy::Name;
+use nix::ifaddrs::getifaddrs;
+
+use crate::{
+    Events, KernelError, Rules, Site, links,
+    maps::{Maps, open_events, open_names},
+    object::{self, Loaded},
+    rules::entries,
+};
+
+/// The standing guard. Dropping it leaves every pinned link in force.
+pub struct Guard {
+    site: Site,
+    programs: Vec<Loaded>,
+    maps: Maps,
+    /// The standing links hold an older policy than the maps; they are switched once the maps hold one.
+    switch_after_apply: bool,
+    rules: Rules,
+    cgroups: Vec<Cgroups>,
+    events_taken: bool,
+}
+
+/// The cgroups that a scope has or had. A slice that is stopped leaves sockets behind, in a cgroup without a
+/// directory; they stay held.
+#[derive(Clone, Default)]
+struct Cgroups {
+    live: Option<u64>,
+    former: VecDeque<u64>,
+}
+
+const FORMER_KEPT: usize = 32;
+
+impl Guard {
+    /// Loads, verifies, attaches and pins every program at the site's cgroup root, or updates what is pinned
+    /// there already in place; rolls back on any failure.
+    ///
+    /// A policy that an earlier agent applied goes on being in force.
+    ///
+    /// # Errors
+    /// [`KernelError`] naming the program, the errno and the cure.
+    pub fn attach(site: &Site) -> Result<Self, KernelError> {
+        site.check()?;
+        let programs = object::load(site)?;
+        let maps = Maps::open(site)?;
+        let switch_after_apply = maps.settings()?.generation == 0 && links::any_pinned(site);
+        if !switch_after_apply {
+            links::install(site, &programs)?;
+        }
+        Ok(Self {
+            site: site.clone(),
+            programs,
+            maps,
+            switch_after_apply,
+            rules: Rules::default(),
+            cgroups: Vec::new(),
+            events_taken: false,
+        })
+    }
+
+    /// Puts `rules` in force as one generation and returns its number; what was in force stays on any failure.
+    ///
+    /// # Errors
+    /// [`KernelError::Rules`] with every contradiction, or what the kernel refused.
+    pub fn apply(&mut self, rules: &Rules) -> Result<u32, KernelError> {
+        rules.check()?;
+        let before = self.maps.settings()?;
+        let generation = before.generation.checked_add(1).unwrap_or(1);
+        // What a crash left behind, perhaps under the very number that comes next.
+        self.maps.sweep(|number| number == before.generation, before.generation)?;
+        let cgroups = self.resolve(rules)?;
+        if let Err(error) = self.write(rules, &cgroups, generation) {
+            if let Err(also) = self.maps.sweep(|number| number == before.generation, before.generation) {
+                tracing::warn!(error = %also, "entries of a policy that failed stay until the next one");
+            }
+            return Err(error);
+        }
+        self.maps.switch(Settings { generation, epoch: before.epoch.wrapping_add(1) })?;
+        self.rules = rules.clone();
+        self.cgroups = cgroups;
+        if self.switch_after_apply {
+            links::install(&self.site, &self.programs)?;
+            self.switch_after_apply = false;
+        }
+        for directory in self.site.other_schemas() {
+            links::remove_schema(&directory)?;
+        }
+        if let Err(error) = self.maps.sweep(|number| number == generation, before.generation) {
+            tracing::warn!(%error, "entries of the policy before stay until the next one");
+        }
+        Ok(generation)
+    }
+
+    /// Looks again where the scopes' cgroups are (slices come and go) and which addresses the host has, and tells
+    /// the kernel; returns the names whose cgroup changed.
+    ///
+    /// # Errors
+    /// [`KernelError`]
+    pub fn refresh(&mut self) -> Result<Vec<Name>, KernelError> {
+        let settings = self.maps.settings()?;
+        let mut moved = self.maps.set_local(&local_addresses()?)?;
+        let now = self.resolve(&self.rules)?;
+        let mut changed = Vec::new();
+        let policies = self.rules.policies();
+        for (index, (scope, cgroups)) in self.rules.scopes.iter().zip(&now).enumerate() {
+            if self.cgroups[index].live == cgroups.live {
+                continue;
+            }
+            changed.push(scope.name.clone());
+            moved = true;
+            if let Some(id) = cgroups.live {
+                self.maps.put_scope(settings.generation, id, scope.wire(number(index), number(policies[index])))?;
+            }
+            for id in self.cgroups[index].former.iter().filter(|id| !cgroups.former.contains(id)) {
+                self.maps.drop_scope(settings.generation, *id)?;
+            }
+        }
+        if moved {
+            // After the entries: a cached answer from before is void only once the new one can be found.
+            self.maps.switch(Settings { epoch: settings.epoch.wrapping_add(1), ..settings })?;
+        }
+        self.cgroups = now;
+        Ok(changed)
+    }
+
+    /// The event stream; call once, inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`KernelError::EventsTaken`] when called twice.
+    pub fn events(&mut self) -> Result<Events, KernelError> {
+        if self.events_taken {
+            return Err(KernelError::EventsTaken);
+        }
+        let events = Events::new(open_events(&self.site)?, open_names(&self.site)?)?;
+        self.events_taken = true;
+        Ok(events)
+    }
+
+    fn resolve(&self, rules: &Rules) -> Result<Vec<Cgroups>, KernelError> {
+        let known = |name: &Name| self.rules.scopes.iter().position(|scope| scope.name == *name);
+        rules
+            .scopes
+            .iter()
+            .map(|scope| {
+                let mut cgroups = known(&scope.name)
+                    .filter(|index| self.rules.scopes[*index].cgroup == scope.cgroup)
+                    .map_or_else(Cgroups::default, |index| self.cgroups[index].clone());
+                let live = self.site.cgroup_id(&scope.cgroup)?;
+                if cgroups.live != live {
+                    cgroups.former.extend(cgroups.live);
+                    while cgroups.former.len() > FORMER_KEPT {
+                        cgroups.former.pop_front();
+                    }
+                    cgroups.live = live;
+                }
+                Ok(cgroups)
+            })
+            .collect()
+    }
+
+    fn write(&mut self, rules: &Rules, cgroups: &[Cgroups], generation: u32) -> Result<(), KernelError> {
+        self.maps.set_local(&local_addresses()?)?;
+        let policies = rules.policies();
+        for (index, scope) in rules.scopes.iter().enumerate() {
+            let policy = number(policies[index]);
+            self.maps.put_name(generation, number(index), &scope.name)?;
+            if policies[index] == index {
+                for entry in entries(&scope.egress, policy) {
+                    self.maps.put_destination(generation, entry)?;
+                }
+            }
+            if scope.port() != 0 {
+                self.maps.put_port(generation, scope.port(), number(index))?;
+            }
+            for id in cgroups[index].former.iter().copied().chain(cgroups[index].live) {
+                self.maps.put_scope(generation, id, scope.wire(number(index), policy))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Detaches and unpins everything: the explicit way out.
+///
+/// # Errors
+/// [`KernelError::File`] naming the pin that could not be removed.
+pub fn release(site: &Site) -> Result<(), KernelError> {
+    if !fs::exists(&site.pins).map_err(|source| KernelError::file("look at", &site.pins, source))? {
+        return Ok(());
+    }
+    links::remove_all(site)
+}
+
+/// The addresses of this network namespace.
+fn local_addresses() -> Result<Vec<IpAddr>, KernelError> {
+    let interfaces = getifaddrs()
+        .map_err(|errno| KernelError::map("collect addresses for", "LOCAL", std::io::Error::from(errno)))?;
+    let mut found: Vec<IpAddr> = interfaces
+        .filter_map(|interface| interface.address)
+        .filter_map(|address| {
+            let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+        })
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
+}
+
+/// Scopes are counted in `u32`; there are never as many as that.
+fn number(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(bailiwick_abi::NO_SCOPE)
+}

@@ -1,0 +1,121 @@
+//! The compiled programs, and how they get into the kernel.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use aya::{Ebpf, EbpfLoader, programs::Program};
+use bailiwick_abi::{MAPS, MapShape};
+
+use crate::{
+    KernelError, Site,
+    links::{HOOKS, HookSpec},
+    syscall,
+};
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("BAILIWICK_EBPF_OBJECT"));
+
+/// One program in the kernel, not yet attached by us.
+pub(crate) struct Loaded {
+    pub(crate) spec: &'static HookSpec,
+    pub(crate) program: OwnedFd,
+}
+
+/// Loads every program over the pinned maps; makes and pins the maps that are not there yet, and takes those pins
+/// away again on a failure.
+pub(crate) fn load(site: &Site) -> Result<Vec<Loaded>, KernelError> {
+    raise_memlock_limit();
+    for directory in ["maps", "links"] {
+        let path = site.schema_directory().join(directory);
+        fs::create_dir_all(&path).map_err(|source| KernelError::file("create", path, source))?;
+    }
+    let fresh: Vec<&MapShape> = MAPS.iter().filter(|shape| !site.map_pin(shape.name).exists()).collect();
+    for shape in MAPS {
+        check_pin(site, shape)?;
+    }
+    let loaded = load_over_pins(site).and_then(|loaded| {
+        // Also those just made: what the object declares is what the table says.
+        MAPS.iter().try_for_each(|shape| check_pin(site, shape)).map(|()| loaded)
+    });
+    if loaded.is_err() {
+        for shape in fresh {
+            // What was just made holds nothing yet; a pin that never came to be is no loss.
+            let _ = fs::remove_file(site.map_pin(shape.name));
+        }
+    }
+    loaded
+}
+
+fn load_over_pins(site: &Site) -> Result<Vec<Loaded>, KernelError> {
+    let mut loader = EbpfLoader::new();
+    loader.btf(None);
+    for shape in MAPS {
+        loader.map_pin_path(shape.name, site.map_pin(shape.name));
+    }
+    let mut ebpf = loader.load(OBJECT).map_err(|error| KernelError::Load { message: chain(&error) })?;
+    HOOKS.iter().map(|spec| load_program(&mut ebpf, spec)).collect()
+}
+
+fn load_program(ebpf: &mut Ebpf, spec: &'static HookSpec) -> Result<Loaded, KernelError> {
+    let refused = |message: String| KernelError::Program { program: spec.name, message };
+    let program = ebpf.program_mut(spec.name).ok_or_else(|| refused("not in the object".into()))?;
+    #[expect(clippy::wildcard_enum_match_arm, reason = "aya's enum of every program type there is")]
+    let outcome = match program {
+        Program::CgroupSockAddr(program) => program.load(),
+        Program::CgroupSkb(program) => program.load(),
+        _ => return Err(refused("of an unexpected type".into())),
+    };
+    outcome.map_err(|error| refused(chain(&error)))?;
+    let fd = program.fd().map_err(|error| refused(chain(&error)))?;
+    let program = fd.as_fd().try_clone_to_owned().map_err(|error| refused(error.to_string()))?;
+    Ok(Loaded { spec, program })
+}
+
+fn check_pin(site: &Site, shape: &MapShape) -> Result<(), KernelError> {
+    let path = site.map_pin(shape.name);
+    let map = match syscall::open_pin(&path) {
+        Ok(map) => map,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(KernelError::file("open", path, source)),
+    };
+    let info = syscall::map_info(map.as_fd()).map_err(|source| KernelError::file("look at", &path, source))?;
+    let found = MapShape {
+        name: shape.name,
+        map_type: info.map_type,
+        key_size: info.key_size,
+        value_size: info.value_size,
+        max_entries: info.max_entries,
+    };
+    if found == *shape {
+        return Ok(());
+    }
+    Err(KernelError::IncompatibleMap { path, found: describe(&found), expected: describe(shape) })
+}
+
+fn describe(shape: &MapShape) -> String {
+    let MapShape { name: _, map_type, key_size, value_size, max_entries } = shape;
+    format!("type {map_type}, keys of {key_size}, values of {value_size}, {max_entries} entries")
+}
+
+/// Linux 5.10 charges maps to the locked-memory limit. Without the privilege the load itself will say so.
+fn raise_memlock_limit() {
+    use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+    if let Err(errno) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
+        tracing::debug!(%errno, "the locked-memory limit stays as it is");
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,232 @@
+//! Kernel truth: link → live cgroup → program → the maps that it reads.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
+
+use bailiwick_abi::{Counter, MapShape};
+
+use crate::{
+    KernelError, Reason, Rules, Site,
+    links::{HOOKS, HookSpec},
+    maps::{Maps, counters, open_names},
+    site::cgroup_id,
+    syscall::{self, LinkInfo, ProgramInfo},
+};
+
+/// Kernel truth, read now (link → live cgroup → program), by anyone, agent or no agent.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Status {
+    /// Every program is attached where it should be, a policy is in force, and every scope of the rules that has
+    /// a cgroup is held in that cgroup.
+    pub guarded: bool,
+    /// Where the programs should be.
+    pub cgroup_root: PathBuf,
+    /// The policy in force.
+    pub generation: Option<u32>,
+    /// One a program.
+    pub hooks: Vec<HookStatus>,
+    /// One a scope of the rules.
+    pub scopes: Vec<ScopeStatus>,
+    /// reason → denied
+    pub denied: BTreeMap<String, u64>,
+    /// reason → let pass by shadow mode
+    pub would_deny: BTreeMap<String, u64>,
+    /// Events that found the ring buffer full.
+    pub lost_events: u64,
+}
+
+/// One program.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct HookStatus {
+    /// Its name.
+    pub hook: String,
+    /// Whether it is attached at the live root, at its own hook, over the maps that are read here.
+    pub attached: bool,
+    /// As the kernel says it.
+    pub link_id: Option<u32>,
+    /// As the kernel says it; 0 when the cgroup is gone.
+    pub cgroup_id: Option<u64>,
+    /// As the kernel says it.
+    pub program_id: Option<u32>,
+    /// As the kernel says it: a digest of the program's instructions.
+    pub program_tag: Option<String>,
+    /// How often it ran; 0 unless `kernel.bpf_stats_enabled` is on.
+    pub runs: u64,
+    /// How long that took, in nanoseconds.
+    pub run_time_ns: u64,
+    /// Why it is not attached, in words.
+    pub problem: Option<String>,
+}
+
+/// One scope.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct ScopeStatus {
+    /// Its name.
+    pub name: String,
+    /// Its cgroup.
+    pub cgroup: PathBuf,
+    /// What the kernel's map holds.
+    pub guarded_id: Option<u64>,
+    /// What the cgroup tree says now.
+    pub live_id: Option<u64>,
+}
+
+impl ScopeStatus {
+    /// A scope whose cgroup does not exist has nothing to hold yet.
+    fn holds(&self) -> bool {
+        self.live_id.is_none() || self.live_id == self.guarded_id
+    }
+}
+
+/// Reads the truth. `rules` says what ought to be guarded.
+///
+/// # Errors
+/// [`KernelError`] when it cannot be read at all.
+pub fn status(site: &Site, rules: &Rules) -> Result<Status, KernelError> {
+    let root_id = cgroup_id(&site.cgroup_root)?;
+    let maps = if pinned(&site.map_pin(bailiwick_abi::SETTINGS.name))? { Some(Maps::open(site)?) } else { None };
+    let settings_id = map_id(site, &bailiwick_abi::SETTINGS)?;
+    let hooks: Vec<HookStatus> =
+        HOOKS.iter().map(|spec| hook_status(site, spec, root_id, settings_id)).collect();
+    let generation = match &maps {
+        Some(maps) => Some(maps.settings()?.generation).filter(|generation| *generation != 0),
+        None => None,
+    };
+    let scopes = scope_status(site, rules, maps.as_ref(), generation)?;
+    let ports = rules.scopes.iter().filter(|scope| scope.port() != 0).all(|scope| {
+        let owner = maps.as_ref().zip(generation).and_then(|(maps, number)| maps.port_owner(number, scope.port()));
+        owner.is_some()
+    });
+    let guarded = generation.is_some() && ports && hooks.iter().all(|h| h.attached) && scopes.iter().all(ScopeStatus::holds);
+    let mut status = Status {
+        guarded,
+        cgroup_root: site.cgroup_root.clone(),
+        generation,
+        hooks,
+        scopes,
+        denied: BTreeMap::new(),
+        would_deny: BTreeMap::new(),
+        lost_events: 0,
+    };
+    if maps.is_some() {
+        status.count(site)?;
+    }
+    Ok(status)
+}
+
+impl Status {
+    fn count(&mut self, site: &Site) -> Result<(), KernelError> {
+        let counter = counters(site)?;
+        for reason in bailiwick_abi::Reason::ALL {
+            let name = Reason::from(*reason).as_str().to_owned();
+            self.denied.insert(name.clone(), counter(Counter::Denied(*reason)));
+            self.would_deny.insert(name, counter(Counter::WouldDeny(*reason)));
+        }
+        self.lost_events = counter(Counter::LostEvents);
+        Ok(())
+    }
+}
+
+fn hook_status(site: &Site, spec: &HookSpec, root_id: Option<u64>, settings_id: Option<u32>) -> HookStatus {
+    let mut status = HookStatus {
+        hook: spec.name.to_owned(),
+        attached: false,
+        link_id: None,
+        cgroup_id: None,
+        program_id: None,
+        program_tag: None,
+        runs: 0,
+        run_time_ns: 0,
+        problem: None,
+    };
+    match read_link(site, spec) {
+        Ok((link, program)) => {
+            status.link_id = Some(link.id);
+            status.cgroup_id = Some(link.cgroup_id);
+            status.program_id = Some(program.id);
+            status.problem = problem(&link, &program, spec, root_id, settings_id);
+            status.runs = program.runs;
+            status.run_time_ns = program.run_time_ns;
+            status.program_tag = Some(program.tag);
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => status.problem = Some("no link is pinned".to_owned()),
+        Err(error) => status.problem = Some(format!("its link cannot be read: {error}")),
+    }
+    status.attached = status.problem.is_none();
+    status
+}
+
+fn read_link(site: &Site, spec: &HookSpec) -> io::Result<(LinkInfo, ProgramInfo)> {
+    let link = syscall::open_pin(&site.link_pin(spec.name))?;
+    let link = syscall::link_info(link.as_fd())?;
+    let program = syscall::program_by_id(link.program_id)?;
+    Ok((link, syscall::program_info(program.as_fd())?))
+}
+
+fn problem(
+    link: &LinkInfo,
+    program: &ProgramInfo,
+    spec: &HookSpec,
+    root_id: Option<u64>,
+    settings_id: Option<u32>,
+) -> Option<String> {
+    if link.cgroup_id == 0 {
+        return Some("the link is detached, or its cgroup is gone".to_owned());
+    }
+    if Some(link.cgroup_id) != root_id {
+        return Some(format!("attached to cgroup {}, not to the root", link.cgroup_id));
+    }
+    if link.attach_type != spec.attach_type {
+        return Some(format!("attached at hook {}, not at {}", link.attach_type, spec.attach_type));
+    }
+    if !settings_id.is_some_and(|id| program.map_ids.contains(&id)) {
+        return Some("the program reads other maps than the pinned ones".to_owned());
+    }
+    None
+}
+
+fn scope_status(
+    site: &Site,
+    rules: &Rules,
+    maps: Option<&Maps>,
+    generation: Option<u32>,
+) -> Result<Vec<ScopeStatus>, KernelError> {
+    let mut held: Vec<(u64, String)> = Vec::new();
+    if let Some((maps, generation)) = maps.zip(generation) {
+        let names = open_names(site)?;
+        for (id, scope) in maps.scopes(generation)? {
+            if let Some(name) = names.get(generation, scope.index) {
+                held.push((id, name.as_str().to_owned()));
+            }
+        }
+    }
+    rules
+        .scopes
+        .iter()
+        .map(|scope| {
+            let name = scope.name.as_str().to_owned();
+            let live_id = site.cgroup_id(&scope.cgroup)?;
+            let own = || held.iter().filter(|(_, held)| *held == name).map(|(id, _)| *id);
+            // Cgroups that are gone stay held for the sockets they left; ids only grow.
+            let guarded_id = own().find(|id| Some(*id) == live_id).or_else(|| own().max());
+            Ok(ScopeStatus { name, cgroup: scope.cgroup.clone(), guarded_id, live_id })
+        })
+        .collect()
+}
+
+fn map_id(site: &Site, shape: &MapShape) -> Result<Option<u32>, KernelError> {
+    let path = site.map_pin(shape.name);
+    if !pinned(&path)? {
+        return Ok(None);
+    }
+    let read = || syscall::map_info(syscall::open_pin(&path)?.as_fd());
+    read().map(|info| Some(info.id)).map_err(|source| KernelError::file("look at", &path, source))
+}
+
+fn pinned(path: &Path) -> Result<bool, KernelError> {
+    std::fs::exists(path).map_err(|source| KernelError::file("look at", path, source))
+}
