@@ -62,8 +62,10 @@ fn decide(site: &Site, ctx: &SkBuffContext, scope: &Scope, ends: &Ends) -> Resul
         return outcome;
     }
     let receiver = peer::receiver(site.settings, ctx, ends);
-    let answers_the_proxy =
-        scope::is(&receiver, Kind::Proxy) && ends.protocol == TCP && scope.port != 0 && ends.source_port == scope.port;
+    let answers_the_proxy = scope::is(&receiver, Kind::Proxy)
+        && ends.protocol == TCP
+        && scope.port != 0
+        && ends.source_port == scope.port;
     if receiver.index == scope.index || answers_the_proxy {
         return Ok(());
     }

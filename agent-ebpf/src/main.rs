@@ -29,6 +29,7 @@
 //! caches, and reads no payload.
 #![no_std]
 #![no_main]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod bind;
 mod connect;

@@ -6,25 +6,28 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 use bailiwick_abi::{
-    Address, CachedScope, Destination, DestinationKey, FlowKey, Fold, FoldKey, NAME_LEN, NameKey, PortKey, Scope, ScopeKey,
-    Settings,
+    Address, CachedScope, Destination, DestinationKey, FlowKey, Fold, FoldKey, NAME_LEN, NameKey, PortKey,
+    Scope, ScopeKey, Settings,
 };
 
 #[map]
 pub(crate) static SETTINGS: Array<Settings> = Array::with_max_entries(bailiwick_abi::SETTINGS.max_entries, 0);
 
 #[map]
-pub(crate) static SCOPES: HashMap<ScopeKey, Scope> = HashMap::with_max_entries(bailiwick_abi::SCOPES.max_entries, 0);
+pub(crate) static SCOPES: HashMap<ScopeKey, Scope> =
+    HashMap::with_max_entries(bailiwick_abi::SCOPES.max_entries, 0);
 
 #[map]
-pub(crate) static PORTS: HashMap<PortKey, u32> = HashMap::with_max_entries(bailiwick_abi::PORTS.max_entries, 0);
+pub(crate) static PORTS: HashMap<PortKey, u32> =
+    HashMap::with_max_entries(bailiwick_abi::PORTS.max_entries, 0);
 
 #[map]
 pub(crate) static DESTINATIONS: LpmTrie<DestinationKey, Destination> =
     LpmTrie::with_max_entries(bailiwick_abi::DESTINATIONS.max_entries, BPF_F_NO_PREALLOC);
 
 #[map]
-pub(crate) static LOCAL: HashMap<Address, u32> = HashMap::with_max_entries(bailiwick_abi::LOCAL.max_entries, 0);
+pub(crate) static LOCAL: HashMap<Address, u32> =
+    HashMap::with_max_entries(bailiwick_abi::LOCAL.max_entries, 0);
 
 /// Only the agent reads it.
 #[map]
@@ -40,14 +43,16 @@ pub(crate) static ADMITTED: LruHashMap<u64, u32> =
     LruHashMap::with_max_entries(bailiwick_abi::ADMITTED.max_entries, 0);
 
 #[map]
-pub(crate) static FLOWS: LruHashMap<FlowKey, u32> = LruHashMap::with_max_entries(bailiwick_abi::FLOWS.max_entries, 0);
+pub(crate) static FLOWS: LruHashMap<FlowKey, u32> =
+    LruHashMap::with_max_entries(bailiwick_abi::FLOWS.max_entries, 0);
 
 #[map]
 pub(crate) static FOLDED: LruHashMap<FoldKey, Fold> =
     LruHashMap::with_max_entries(bailiwick_abi::FOLDED.max_entries, 0);
 
 #[map]
-pub(crate) static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(bailiwick_abi::COUNTERS.max_entries, 0);
+pub(crate) static COUNTERS: PerCpuArray<u64> =
+    PerCpuArray::with_max_entries(bailiwick_abi::COUNTERS.max_entries, 0);
 
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(bailiwick_abi::EVENTS.max_entries, 0);

@@ -89,7 +89,12 @@ fn find_udp(settings: Settings, ctx: &SkBuffContext, tuple: &mut bpf_sock_tuple,
 }
 
 #[inline(always)]
-fn tuple(source: &Address, destination: &Address, source_port: u16, destination_port: u16) -> (bpf_sock_tuple, u32) {
+fn tuple(
+    source: &Address,
+    destination: &Address,
+    source_port: u16,
+    destination_port: u16,
+) -> (bpf_sock_tuple, u32) {
     let (sport, dport) = (source_port.to_be(), destination_port.to_be());
     if source.is_v4() {
         let ipv4 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 {
@@ -101,8 +106,12 @@ fn tuple(source: &Address, destination: &Address, source_port: u16, destination_
         let tuple = bpf_sock_tuple { __bindgen_anon_1: bpf_sock_tuple__bindgen_ty_1 { ipv4 } };
         (tuple, size_of::<bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1>() as u32)
     } else {
-        let ipv6 =
-            bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 { saddr: source.0, daddr: destination.0, sport, dport };
+        let ipv6 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 {
+            saddr: source.0,
+            daddr: destination.0,
+            sport,
+            dport,
+        };
         let tuple = bpf_sock_tuple { __bindgen_anon_1: bpf_sock_tuple__bindgen_ty_1 { ipv6 } };
         (tuple, size_of::<bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2>() as u32)
     }

@@ -59,8 +59,26 @@ pub(crate) fn allow() -> i32 {
 #[inline(always)]
 fn count(counter: Counter) {
     if let Some(value) = COUNTERS.get_ptr_mut(counter.index()) {
-        // SAFETY: the slot is this CPU's own, and programs of this kind are not interrupted by themselves.
-        unsafe { *value += 1 };
+        // SAFETY: a live, aligned map value. Atomic, because a packet can arrive in the middle of a system call.
+        unsafe { increment(value) };
+    }
+}
+
+/// Adds one, atomically; core offers no such thing for a target without compare-and-swap.
+///
+/// # Safety
+/// `value` must point to a live, aligned map value.
+#[inline(always)]
+unsafe fn increment(value: *mut u64) {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: the caller's promise.
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({value} + 0) += {one}", value = in(reg) value, one = in(reg) 1_u64);
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    // SAFETY: the caller's promise.
+    unsafe {
+        *value += 1;
     }
 }
 
@@ -89,11 +107,11 @@ fn event(site: &Site, index: u32, verdict: Verdict, reason: Reason, ends: &Ends)
     let now = unsafe { bpf_ktime_get_ns() };
     let mut held = 0;
     if let Some(fold) = FOLDED.get_ptr_mut(&key) {
-        // SAFETY: a live map value. Two CPUs may race here; the worst is a count that is off by one, while
-        // COUNTERS stays exact.
+        // SAFETY: a live, aligned map value. Two CPUs may both hand one over; the worst is a fold that is off by
+        // one, while COUNTERS stays exact.
         unsafe {
             if now.wrapping_sub((*fold).reported) < Fold::INTERVAL {
-                (*fold).held += 1;
+                increment(&raw mut (*fold).held);
                 return;
             }
             held = (*fold).held;

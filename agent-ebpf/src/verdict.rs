@@ -1,7 +1,10 @@
 //! The one verdict on a destination, for both families and every hook.
 
 use aya_ebpf::maps::lpm_trie::Key;
-use bailiwick_abi::{Address, DESTINATION_FIXED_BITS, Destination, DestinationKey, Embedded, Kind, Mode, Reason, Scope, Settings};
+use bailiwick_abi::{
+    Address, DESTINATION_FIXED_BITS, Destination, DestinationKey, Embedded, Kind, Mode, Reason, Scope,
+    Settings,
+};
 
 use crate::maps::{DESTINATIONS, LOCAL};
 

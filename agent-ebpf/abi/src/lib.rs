@@ -31,12 +31,12 @@ mod tags;
 pub use address::{Address, Embedded};
 pub use event::{Event, Fold, FoldKey};
 pub use keys::{
-    CachedScope, DESTINATION_FIXED_BITS, Destination, DestinationKey, FlowKey, NameKey, PortKey, Scope, ScopeKey,
-    Settings,
+    CachedScope, DESTINATION_FIXED_BITS, Destination, DestinationKey, FlowKey, NameKey, PortKey, Scope,
+    ScopeKey, Settings,
 };
 pub use map::{
-    ADMITTED, CGROUPS, COUNTERS, Counter, DESTINATIONS, EVENTS, FLOWS, FOLDED, LOCAL, MAPS, MapShape, NAMES, PORTS,
-    SCOPES, SETTINGS,
+    ADMITTED, CGROUPS, COUNTERS, Counter, DESTINATIONS, EVENTS, FLOWS, FOLDED, LOCAL, MAPS, MapShape, NAMES,
+    PORTS, SCOPES, SETTINGS,
 };
 pub use tags::{Hook, Kind, Mode, Reason, UnknownTag, Verdict};
 

@@ -1,8 +1,8 @@
 //! The maps by name and shape, so that a pinned one can be compared before it is used again.
 
 use crate::{
-    Address, CachedScope, Destination, DestinationKey, FlowKey, Fold, FoldKey, NAME_LEN, NameKey, PortKey, Reason, Scope,
-    ScopeKey, Settings,
+    Address, CachedScope, Destination, DestinationKey, FlowKey, Fold, FoldKey, NAME_LEN, NameKey, PortKey,
+    Reason, Scope, ScopeKey, Settings,
 };
 
 /// What the kernel can be asked about a map.
@@ -29,7 +29,13 @@ const RINGBUF: u32 = 27;
 
 #[expect(clippy::cast_possible_truncation, reason = "keys and values are a few bytes long")]
 const fn shape<K, V>(name: &'static str, map_type: u32, max_entries: u32) -> MapShape {
-    MapShape { name, map_type, key_size: size_of::<K>() as u32, value_size: size_of::<V>() as u32, max_entries }
+    MapShape {
+        name,
+        map_type,
+        key_size: size_of::<K>() as u32,
+        value_size: size_of::<V>() as u32,
+        max_entries,
+    }
 }
 
 /// The current generation and epoch.
@@ -39,7 +45,8 @@ pub const SCOPES: MapShape = shape::<ScopeKey, Scope>("SCOPES", HASH, 4096);
 /// The guarded ports.
 pub const PORTS: MapShape = shape::<PortKey, u32>("PORTS", HASH, 4096);
 /// Where each policy allows to go; entries are made when needed, so the number is only a ceiling.
-pub const DESTINATIONS: MapShape = shape::<(u32, DestinationKey), Destination>("DESTINATIONS", LPM_TRIE, 4_194_304);
+pub const DESTINATIONS: MapShape =
+    shape::<(u32, DestinationKey), Destination>("DESTINATIONS", LPM_TRIE, 4_194_304);
 /// The host's own addresses.
 pub const LOCAL: MapShape = shape::<Address, u32>("LOCAL", HASH, 8192);
 /// The scopes' names.

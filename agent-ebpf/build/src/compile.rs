@@ -1,7 +1,9 @@
 //! Runs cargo for the target.
 
 use std::{
-    env, error::Error, fmt, io,
+    env,
+    error::Error,
+    fmt, io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -42,7 +44,10 @@ impl fmt::Display for BuildError {
                 write!(f, "cannot start {}: {source}; is cargo in PATH?", program.display())
             }
             Self::Failed { output } => {
-                write!(f, "the eBPF programs do not compile; `cargo xtask setup` checks the toolchain\n{output}")
+                write!(
+                    f,
+                    "the eBPF programs do not compile; `cargo xtask setup` checks the toolchain\n{output}"
+                )
             }
             Self::NoObject { path } => write!(f, "cargo built the eBPF programs, but not {}", path.display()),
         }
@@ -78,10 +83,8 @@ impl Toolchain {
             command.arg("--locked");
         }
         let program = PathBuf::from(command.get_program());
-        let output = command
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|source| BuildError::Start { program, source })?;
+        let output =
+            command.stdin(Stdio::null()).output().map_err(|source| BuildError::Start { program, source })?;
         if !output.status.success() {
             return Err(BuildError::Failed { output: String::from_utf8_lossy(&output.stderr).into_owned() });
         }

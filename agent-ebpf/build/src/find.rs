@@ -124,9 +124,11 @@ fn find_compiler(parts: &mut Vec<MissingPart>) -> Option<Compiler> {
         }
         partial.push(MissingPart::Core);
     }
-    if let Some(sysroot) = ask(Command::new("rustup").args(["run", "nightly", "rustc", "--print", "sysroot"])) {
+    if let Some(sysroot) = ask(Command::new("rustup").args(["run", "nightly", "rustc", "--print", "sysroot"]))
+    {
         if Path::new(&sysroot).join("lib/rustlib/src/rust/library/core").is_dir() {
-            let version = ask(Command::new("rustup").args(["run", "nightly", "rustc", "--version"])).unwrap_or_default();
+            let version = ask(Command::new("rustup").args(["run", "nightly", "rustc", "--version"]))
+                .unwrap_or_default();
             return Some(Compiler::Nightly { version });
         }
         partial.push(MissingPart::RustSource);

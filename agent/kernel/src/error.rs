@@ -46,7 +46,9 @@ pub enum KernelError {
         source: io::Error,
     },
     /// The kernel refused the programs or the maps.
-    #[error("cannot load the eBPF programs: {message}; the agent needs root or CAP_BPF and CAP_NET_ADMIN, Linux 5.10 or later")]
+    #[error(
+        "cannot load the eBPF programs: {message}; the agent needs root or CAP_BPF and CAP_NET_ADMIN, Linux 5.10 or later"
+    )]
     Load {
         /// What the loader and the verifier said.
         message: String,
@@ -72,7 +74,9 @@ pub enum KernelError {
         source: io::Error,
     },
     /// A pinned map is not what this agent would make.
-    #[error("the pinned map {path} has {found}, expected {expected}; run `bailiwick release` first, it opens the guard")]
+    #[error(
+        "the pinned map {path} has {found}, expected {expected}; run `bailiwick release` first, it opens the guard"
+    )]
     IncompatibleMap {
         /// The pin.
         path: PathBuf,

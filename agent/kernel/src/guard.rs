@@ -113,7 +113,11 @@ impl Guard {
             changed.push(scope.name.clone());
             moved = true;
             if let Some(id) = cgroups.live {
-                self.maps.put_scope(settings.generation, id, scope.wire(number(index), number(policies[index])))?;
+                self.maps.put_scope(
+                    settings.generation,
+                    id,
+                    scope.wire(number(index), number(policies[index])),
+                )?;
             }
             for id in self.cgroups[index].former.iter().filter(|id| !cgroups.former.contains(id)) {
                 self.maps.drop_scope(settings.generation, *id)?;

@@ -50,8 +50,10 @@ pub(crate) fn any_pinned(site: &Site) -> bool {
 
 /// Attaches every program, or none that was not attached before.
 pub(crate) fn install(site: &Site, programs: &[Loaded]) -> Result<(), KernelError> {
-    let root = File::open(&site.cgroup_root).map_err(|source| KernelError::file("open", &site.cgroup_root, source))?;
-    let root_id = root.metadata().map_err(|source| KernelError::file("look at", &site.cgroup_root, source))?.ino();
+    let root = File::open(&site.cgroup_root)
+        .map_err(|source| KernelError::file("open", &site.cgroup_root, source))?;
+    let root_id =
+        root.metadata().map_err(|source| KernelError::file("look at", &site.cgroup_root, source))?.ino();
     let mut done = Vec::new();
     for loaded in programs {
         match install_one(site, &root, root_id, loaded) {
@@ -117,7 +119,9 @@ fn update(link: OwnedFd, spec: &HookSpec, root_id: u64, program: &OwnedFd) -> io
 fn undo_all(done: Vec<Undo>) {
     for undo in done.into_iter().rev() {
         let outcome = match undo {
-            Undo::Made { link, pin } => syscall::link_detach(link.as_fd()).and_then(|()| fs::remove_file(pin)),
+            Undo::Made { link, pin } => {
+                syscall::link_detach(link.as_fd()).and_then(|()| fs::remove_file(pin))
+            }
             Undo::Updated { link, program } => syscall::link_update(link.as_fd(), program.as_fd()),
             Undo::Replaced => Ok(()),
         };

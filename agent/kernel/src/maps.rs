@@ -29,7 +29,17 @@ macro_rules! plain {
         )+
     };
 }
-plain!(Settings, ScopeKey, abi::Scope, PortKey, DestinationKey, abi::Destination, NameKey, Address, [u8; NAME_LEN]);
+plain!(
+    Settings,
+    ScopeKey,
+    abi::Scope,
+    PortKey,
+    DestinationKey,
+    abi::Destination,
+    NameKey,
+    Address,
+    [u8; NAME_LEN]
+);
 
 type Table<K, V> = HashMap<MapData, K, V>;
 
@@ -102,7 +112,12 @@ impl Maps {
         self.settings.set(0, Wire(settings), 0).map_err(|e| KernelError::map("write", "SETTINGS", e))
     }
 
-    pub(crate) fn put_scope(&mut self, generation: u32, cgroup_id: u64, scope: abi::Scope) -> Result<(), KernelError> {
+    pub(crate) fn put_scope(
+        &mut self,
+        generation: u32,
+        cgroup_id: u64,
+        scope: abi::Scope,
+    ) -> Result<(), KernelError> {
         let key = ScopeKey { generation, padding: 0, cgroup_id };
         self.scopes.insert(Wire(key), Wire(scope), 0).map_err(|e| KernelError::map("write", "SCOPES", e))
     }
@@ -193,7 +208,9 @@ impl Maps {
             .destinations
             .keys()
             .filter(|key| matches!(key, Ok(key) if !keep(u32::from_be(key.data().0.generation))));
-        for key in stale.collect::<Result<Vec<_>, _>>().map_err(|e| KernelError::map("read", "DESTINATIONS", e))? {
+        for key in
+            stale.collect::<Result<Vec<_>, _>>().map_err(|e| KernelError::map("read", "DESTINATIONS", e))?
+        {
             gone(self.destinations.remove(&key), "DESTINATIONS")?;
         }
         Ok(())

@@ -79,7 +79,8 @@ fn check_pin(site: &Site, shape: &MapShape) -> Result<(), KernelError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(source) => return Err(KernelError::file("open", path, source)),
     };
-    let info = syscall::map_info(map.as_fd()).map_err(|source| KernelError::file("look at", &path, source))?;
+    let info =
+        syscall::map_info(map.as_fd()).map_err(|source| KernelError::file("look at", &path, source))?;
     let found = MapShape {
         name: shape.name,
         map_type: info.map_type,

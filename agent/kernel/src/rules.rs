@@ -64,12 +64,16 @@ impl Rules {
 
     /// For each scope the index of the first one with the same destinations: equal policies share entries.
     pub(crate) fn policies(&self) -> Vec<usize> {
-        let same = |a: &EgressPolicy, b: &EgressPolicy| a.networks == b.networks && a.exceptions == b.exceptions;
+        let same =
+            |a: &EgressPolicy, b: &EgressPolicy| a.networks == b.networks && a.exceptions == b.exceptions;
         self.scopes
             .iter()
             .enumerate()
             .map(|(index, scope)| {
-                self.scopes[..index].iter().position(|other| same(&other.egress, &scope.egress)).unwrap_or(index)
+                self.scopes[..index]
+                    .iter()
+                    .position(|other| same(&other.egress, &scope.egress))
+                    .unwrap_or(index)
             })
             .collect()
     }
@@ -155,12 +159,15 @@ pub(crate) fn entries(egress: &EgressPolicy, policy: u32) -> Vec<Entry> {
     let everywhere = IpNet::aggregate(&exceptions.get(&0).cloned().unwrap_or_default());
     let regions: Vec<IpNet> = egress.networks.iter().copied().map(unmapped).collect();
     // The longest prefix decides: a region's network inside an exception would take the exception away.
-    let regions = IpNet::aggregate(&regions).into_iter().filter(|net| !everywhere.iter().any(|e| e.contains(net)));
+    let regions =
+        IpNet::aggregate(&regions).into_iter().filter(|net| !everywhere.iter().any(|e| e.contains(net)));
     let mut found: Vec<Entry> =
         regions.map(|network| entry(network, 0, policy, Destination::REGION)).collect();
     for (port, networks) in &exceptions {
         let aggregated = IpNet::aggregate(networks);
-        found.extend(aggregated.into_iter().map(|network| entry(network, *port, policy, Destination::EXCEPTION)));
+        found.extend(
+            aggregated.into_iter().map(|network| entry(network, *port, policy, Destination::EXCEPTION)),
+        );
     }
     found
 }
@@ -216,7 +223,11 @@ mod tests {
             networks: networks.iter().map(|net| net.parse().unwrap()).collect(),
             exceptions: exceptions
                 .iter()
-                .map(|(net, port)| EgressException { network: net.parse().unwrap(), port: *port, reason: "test".into() })
+                .map(|(net, port)| EgressException {
+                    network: net.parse().unwrap(),
+                    port: *port,
+                    reason: "test".into(),
+                })
                 .collect(),
         }
     }
@@ -237,9 +248,21 @@ mod tests {
             ("apart", [scope("p", ScopeKind::Proxy, "p"), scope("m", model, "m")], 0),
             ("a model inside the proxy", [scope("p", ScopeKind::Proxy, "a"), scope("m", model, "a/b")], 1),
             ("the proxy inside a model", [scope("p", ScopeKind::Proxy, "a/b"), scope("m", model, "a")], 1),
-            ("a name that only starts alike", [scope("p", ScopeKind::Proxy, "a"), scope("m", model, "ab")], 0),
-            ("a workload inside a model would loosen it", [scope("w", ScopeKind::Workload, "m/w"), scope("m", model, "m")], 1),
-            ("a model inside a workload tightens it", [scope("w", ScopeKind::Workload, "w"), scope("m", model, "w/m")], 0),
+            (
+                "a name that only starts alike",
+                [scope("p", ScopeKind::Proxy, "a"), scope("m", model, "ab")],
+                0,
+            ),
+            (
+                "a workload inside a model would loosen it",
+                [scope("w", ScopeKind::Workload, "m/w"), scope("m", model, "m")],
+                1,
+            ),
+            (
+                "a model inside a workload tightens it",
+                [scope("w", ScopeKind::Workload, "w"), scope("m", model, "w/m")],
+                0,
+            ),
             ("one cgroup", [scope("a", model, "m"), scope("b", other, "m")], 1),
             ("one port", [scope("a", model, "a"), scope("b", model, "b")], 1),
             ("the root", [scope("a", model, ""), scope("b", other, "b")], 2),
@@ -268,7 +291,10 @@ mod tests {
     #[test]
     fn neighbours_are_one_entry_and_ports_have_their_own() {
         let found = entries(
-            &egress(&["192.0.2.0/25", "192.0.2.128/25"], &[("198.51.100.1/32", Some(443)), ("198.51.100.2/32", Some(53))]),
+            &egress(
+                &["192.0.2.0/25", "192.0.2.128/25"],
+                &[("198.51.100.1/32", Some(443)), ("198.51.100.2/32", Some(53))],
+            ),
             0,
         );
         let ports: Vec<_> = found.iter().map(|(_, key, _)| u16::from_be(key.port)).collect();

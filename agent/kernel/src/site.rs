@@ -112,7 +112,9 @@ fn innermost_slice(text: &str) -> Result<PathBuf, KernelError> {
 pub(crate) fn cgroup_id(path: &Path) -> Result<Option<u64>, KernelError> {
     match fs::metadata(path) {
         Ok(metadata) => Ok(Some(metadata.ino())),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
         Err(source) => Err(KernelError::file("look at", path, source)),
     }
 }
@@ -126,7 +128,8 @@ pub(crate) fn schema_directories(pins: &Path) -> Vec<PathBuf> {
         .filter(|entry| {
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            name.strip_prefix('v').is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+            name.strip_prefix('v')
+                .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
         })
         .map(|entry| entry.path())
         .collect()
@@ -155,7 +158,8 @@ fn mount_point(table: &str, kind: &str, usual: &[&str]) -> Option<PathBuf> {
 
 /// Spaces, tabs, line feeds and backslashes are octal escapes in the mount table.
 fn unescape(field: &str) -> PathBuf {
-    let plain = field.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\");
+    let plain =
+        field.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\");
     PathBuf::from(plain)
 }
 
@@ -209,7 +213,10 @@ mod tests {
     fn the_innermost_slice_is_found() {
         for (text, expected) in [
             ("0::/system.slice/bailiwick.service\n", Some("system.slice")),
-            ("0::/bailiwick.slice/bailiwick-proxy.slice/x.service/sub\n", Some("bailiwick.slice/bailiwick-proxy.slice")),
+            (
+                "0::/bailiwick.slice/bailiwick-proxy.slice/x.service/sub\n",
+                Some("bailiwick.slice/bailiwick-proxy.slice"),
+            ),
             ("4:memory:/a.slice\n0::/b.slice\n", Some("b.slice")),
             ("0::/\n", None),
             ("4:memory:/a.slice\n", None),

@@ -88,7 +88,8 @@ impl ScopeStatus {
 /// [`KernelError`] when it cannot be read at all.
 pub fn status(site: &Site, rules: &Rules) -> Result<Status, KernelError> {
     let root_id = cgroup_id(&site.cgroup_root)?;
-    let maps = if pinned(&site.map_pin(bailiwick_abi::SETTINGS.name))? { Some(Maps::open(site)?) } else { None };
+    let maps =
+        if pinned(&site.map_pin(bailiwick_abi::SETTINGS.name))? { Some(Maps::open(site)?) } else { None };
     let settings_id = map_id(site, &bailiwick_abi::SETTINGS)?;
     let hooks: Vec<HookStatus> =
         HOOKS.iter().map(|spec| hook_status(site, spec, root_id, settings_id)).collect();
@@ -98,10 +99,14 @@ pub fn status(site: &Site, rules: &Rules) -> Result<Status, KernelError> {
     };
     let scopes = scope_status(site, rules, maps.as_ref(), generation)?;
     let ports = rules.scopes.iter().filter(|scope| scope.port() != 0).all(|scope| {
-        let owner = maps.as_ref().zip(generation).and_then(|(maps, number)| maps.port_owner(number, scope.port()));
+        let owner =
+            maps.as_ref().zip(generation).and_then(|(maps, number)| maps.port_owner(number, scope.port()));
         owner.is_some()
     });
-    let guarded = generation.is_some() && ports && hooks.iter().all(|h| h.attached) && scopes.iter().all(ScopeStatus::holds);
+    let guarded = generation.is_some()
+        && ports
+        && hooks.iter().all(|h| h.attached)
+        && scopes.iter().all(ScopeStatus::holds);
     let mut status = Status {
         guarded,
         cgroup_root: site.cgroup_root.clone(),
@@ -153,7 +158,9 @@ fn hook_status(site: &Site, spec: &HookSpec, root_id: Option<u64>, settings_id: 
             status.run_time_ns = program.run_time_ns;
             status.program_tag = Some(program.tag);
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => status.problem = Some("no link is pinned".to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            status.problem = Some("no link is pinned".to_owned())
+        }
         Err(error) => status.problem = Some(format!("its link cannot be read: {error}")),
     }
     status.attached = status.problem.is_none();

@@ -57,7 +57,11 @@ pub(crate) struct MapInfo {
     pub(crate) max_entries: u32,
 }
 
-pub(crate) fn link_create(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<OwnedFd> {
+pub(crate) fn link_create(
+    program: BorrowedFd<'_>,
+    cgroup: BorrowedFd<'_>,
+    attach_type: u32,
+) -> io::Result<OwnedFd> {
     #[repr(C)]
     #[derive(Default)]
     struct Attr {
@@ -67,7 +71,8 @@ pub(crate) fn link_create(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, attac
         flags: u32,
         rest: [u64; 4],
     }
-    let attr = Attr { program: program.as_raw_fd(), target: cgroup.as_raw_fd(), attach_type, ..Attr::default() };
+    let attr =
+        Attr { program: program.as_raw_fd(), target: cgroup.as_raw_fd(), attach_type, ..Attr::default() };
     // SAFETY: the attribute matches the command, and its descriptors are open.
     unsafe { new_descriptor(LINK_CREATE, &attr) }
 }

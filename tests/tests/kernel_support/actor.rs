@@ -4,7 +4,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
     os::{
-        fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
         unix::{net::UnixStream, process::CommandExt},
     },
     path::Path,
@@ -15,14 +15,16 @@ use std::{
 use nix::{
     errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::socket::{self, AddressFamily, Backlog, MsgFlags, Shutdown, SockFlag, SockType, SockaddrStorage, sockopt},
+    sys::socket::{
+        self, AddressFamily, Backlog, MsgFlags, Shutdown, SockFlag, SockType, SockaddrStorage, sockopt,
+    },
 };
 use serde::{Deserialize, Serialize};
 
 const CHANNEL: &str = "BAILIWICK_TEST_ACTOR";
 
 /// What the kernel answered instead of success.
-pub type Errno = nix::errno::Errno;
+pub type Errno = errno::Errno;
 
 /// What a socket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +49,7 @@ pub struct Socket(RawFd);
 enum Order {
     Open(Kind),
     Bind(Socket, SocketAddr),
+    ReuseAddress(Socket),
     ReusePort(Socket),
     OnlyV6(Socket),
     Listen(Socket),
@@ -85,9 +88,9 @@ impl Actor {
         let channel = theirs.as_raw_fd();
         let namespace = match network {
             Network::Here | Network::New => None,
-            Network::Of(actor) => {
-                Some(std::fs::File::open(format!("/proc/{}/ns/net", actor.pid())).expect("the actor's namespace"))
-            }
+            Network::Of(actor) => Some(
+                std::fs::File::open(format!("/proc/{}/ns/net", actor.pid())).expect("the actor's namespace"),
+            ),
         };
         let fresh = matches!(network, Network::New);
         let mut command = Command::new(std::env::current_exe().expect("this program"));
@@ -112,13 +115,19 @@ impl Actor {
         let child = command.spawn().expect("a process of this program");
         drop(command);
         let actor = Self { child, channel: BufReader::new(ours) };
-        std::fs::write(cgroup.join("cgroup.procs"), actor.pid().to_string())
-            .unwrap_or_else(|error| panic!("cannot move a process into {}: {error}; run as root", cgroup.display()));
+        std::fs::write(cgroup.join("cgroup.procs"), actor.pid().to_string()).unwrap_or_else(|error| {
+            panic!("cannot move a process into {}: {error}; run as root", cgroup.display())
+        });
         actor
     }
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Moves it, and with it nothing that it has opened.
+    pub fn move_to(&self, cgroup: &Path) {
+        std::fs::write(cgroup.join("cgroup.procs"), self.pid().to_string()).expect("a move");
     }
 
     pub fn open(&mut self, kind: Kind) -> Socket {
@@ -130,6 +139,10 @@ impl Actor {
 
     pub fn bind(&mut self, socket: Socket, address: SocketAddr) -> Result<(), Errno> {
         self.done(&Order::Bind(socket, address))
+    }
+
+    pub fn reuse_address(&mut self, socket: Socket) {
+        self.done(&Order::ReuseAddress(socket)).expect("SO_REUSEADDR");
     }
 
     pub fn reuse_port(&mut self, socket: Socket) {
@@ -227,7 +240,8 @@ impl Actor {
         self.channel.get_mut().write_all(line.as_bytes()).expect("the actor listens");
         line.clear();
         self.channel.read_line(&mut line).expect("the actor answers");
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{order:?}: the actor said {line:?}: {error}"))
+        serde_json::from_str(&line)
+            .unwrap_or_else(|error| panic!("{order:?}: the actor said {line:?}: {error}"))
     }
 }
 
@@ -250,7 +264,12 @@ pub enum Network<'a> {
 }
 
 /// A TCP connection between two actors, and both its ends.
-pub fn talk(client: &mut Actor, server: &mut Actor, listener: Socket, address: SocketAddr) -> Result<(), Errno> {
+pub fn talk(
+    client: &mut Actor,
+    server: &mut Actor,
+    listener: Socket,
+    address: SocketAddr,
+) -> Result<(), Errno> {
     let near = client.dial(address)?;
     let far = server.accept(listener)?;
     client.send(near, b"ping")?;
@@ -300,6 +319,10 @@ fn carry_out(order: Order) -> Result<Answer, Errno> {
             socket::bind(fd, &SockaddrStorage::from(address))?;
             Ok(Answer::Done)
         }
+        Order::ReuseAddress(socket) => {
+            socket::setsockopt(&borrow(socket), sockopt::ReuseAddr, &true)?;
+            Ok(Answer::Done)
+        }
         Order::ReusePort(socket) => {
             socket::setsockopt(&borrow(socket), sockopt::ReusePort, &true)?;
             Ok(Answer::Done)
@@ -343,7 +366,8 @@ fn carry_out(order: Order) -> Result<Answer, Errno> {
         Order::Local(Socket(fd)) => {
             let address: SockaddrStorage = socket::getsockname(fd)?;
             let v4 = address.as_sockaddr_in().map(|address| SocketAddr::V4((*address).into()));
-            let any = v4.or_else(|| address.as_sockaddr_in6().map(|address| SocketAddr::V6((*address).into())));
+            let any =
+                v4.or_else(|| address.as_sockaddr_in6().map(|address| SocketAddr::V6((*address).into())));
             Ok(Answer::Address(any.ok_or(Errno::EAFNOSUPPORT)?))
         }
     }
@@ -356,12 +380,12 @@ fn open(kind: Kind) -> Result<Socket, Errno> {
         Kind::Tcp6 => (AddressFamily::Inet6, SockType::Stream, 0),
         Kind::Udp4 => (AddressFamily::Inet, SockType::Datagram, 0),
         Kind::Udp6 => (AddressFamily::Inet6, SockType::Datagram, 0),
-        Kind::Raw4 => (AddressFamily::Inet, SockType::Raw, nix::libc::IPPROTO_RAW),
+        Kind::Raw4 => (AddressFamily::Inet, SockType::Raw, libc::IPPROTO_RAW),
         Kind::RawProtocol(number) => (AddressFamily::Inet, SockType::Raw, i32::from(number)),
         Kind::UdpLite4 => (AddressFamily::Inet, SockType::Datagram, UDP_LITE),
     };
     // SAFETY: plain integers.
-    let fd = unsafe { nix::libc::socket(family as i32, shape as i32 | SockFlag::SOCK_CLOEXEC.bits(), protocol) };
+    let fd = unsafe { libc::socket(family as i32, shape as i32 | SockFlag::SOCK_CLOEXEC.bits(), protocol) };
     errno::Errno::result(fd).map(Socket)
 }
 
@@ -391,11 +415,12 @@ fn nonblocking(socket: Socket, on: bool) -> Result<(), Errno> {
 fn wait(socket: Socket, what: PollFlags, patience: u64) -> Result<(), Errno> {
     let fd = borrow(socket);
     let mut fds = [PollFd::new(fd, what)];
-    let timeout = PollTimeout::try_from(i32::try_from(patience).unwrap_or(i32::MAX)).map_err(|_| Errno::EINVAL)?;
+    let timeout =
+        PollTimeout::try_from(i32::try_from(patience).unwrap_or(i32::MAX)).map_err(|_| Errno::EINVAL)?;
     if poll(&mut fds, timeout)? == 0 { Err(Errno::ETIMEDOUT) } else { Ok(()) }
 }
 
-fn borrow<'a>(socket: Socket) -> std::os::fd::BorrowedFd<'a> {
+fn borrow<'a>(socket: Socket) -> BorrowedFd<'a> {
     // SAFETY: orders name only descriptors that an earlier order opened and none has closed.
-    unsafe { std::os::fd::BorrowedFd::borrow_raw(socket.0) }
+    unsafe { BorrowedFd::borrow_raw(socket.0) }
 }

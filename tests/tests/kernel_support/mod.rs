@@ -6,6 +6,11 @@
 //! as they are told and answer with what the kernel answered. All of it ends with the stage.
 //!
 //! Needs root, cgroup2, bpf and iproute2, and says so.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "a stage for several test programs, each of which uses a part of it"
+)]
 
 pub mod actor;
 pub mod stage;
@@ -15,7 +20,7 @@ use std::net::{IpAddr, SocketAddr};
 use bailiwick_kernel::{Rules, Scope, ScopeKind};
 use bailiwick_policy::{EgressException, EgressPolicy, Mode, Name};
 
-pub use actor::{Actor, Errno, Kind, Socket};
+pub use actor::{Actor, Errno, Kind, Network};
 pub use stage::{MODEL, OTHER, PROXY, Stage, WORKLOAD};
 
 /// The guarded port of [`rules`].
@@ -38,7 +43,11 @@ pub fn egress(mode: Mode, networks: &[&str], exceptions: &[(&str, Option<u16>)])
         networks: networks.iter().map(|text| network(text)).collect(),
         exceptions: exceptions
             .iter()
-            .map(|(text, port)| EgressException { network: network(text), port: *port, reason: "test".into() })
+            .map(|(text, port)| EgressException {
+                network: network(text),
+                port: *port,
+                reason: "test".into(),
+            })
             .collect(),
     }
 }
@@ -46,7 +55,12 @@ pub fn egress(mode: Mode, networks: &[&str], exceptions: &[(&str, Option<u16>)])
 /// A proxy that may go everywhere, a model on [`PORT`] and a workload, both with `egress`.
 pub fn rules(egress_policy: EgressPolicy) -> Rules {
     let everywhere = egress(Mode::Enforce, &["0.0.0.0/0", "::/0"], &[]);
-    let scope = |label: &str, kind, cgroup: &str, egress| Scope { name: name(label), kind, cgroup: cgroup.into(), egress };
+    let scope = |label: &str, kind, cgroup: &str, egress| Scope {
+        name: name(label),
+        kind,
+        cgroup: cgroup.into(),
+        egress,
+    };
     Rules {
         scopes: vec![
             scope("proxy", ScopeKind::Proxy, PROXY, everywhere),

@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    net::IpAddr,
+    io::ErrorKind,
+    net::{IpAddr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -91,6 +92,9 @@ impl Stage {
         ] {
             run("nsenter", &format!("--target {pid} --net ip {what}"));
         }
+        for address in [format!("{v4}.2"), format!("{v6}::2")] {
+            await_host(address.parse().expect("an address"));
+        }
         actor
     }
 
@@ -127,15 +131,6 @@ impl Stage {
         // Ends with the test's process; it holds no more than a descriptor.
         thread::spawn(move || runtime.block_on(listen(events, &seen)));
     }
-
-    /// The pins as the file system shows them.
-    pub fn pins(&self) -> &Path {
-        &self.site.pins
-    }
-
-    pub fn address(&self, text: &str) -> IpAddr {
-        text.parse().expect("an address")
-    }
 }
 
 async fn listen(mut events: Events, seen: &Mutex<Vec<Event>>) {
@@ -159,6 +154,21 @@ impl Drop for Stage {
             thread::sleep(Duration::from_millis(10));
         }
         let _ = nix::mount::umount2(self.directory.path(), nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+/// Waits until a host answers: a new cable takes a moment, and IPv6 a moment more. A closed port is an answer.
+fn await_host(ip: IpAddr) {
+    const DISCARD: u16 = 9;
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let attempt = TcpStream::connect_timeout(&SocketAddr::new(ip, DISCARD), Duration::from_millis(50));
+        match attempt {
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => return,
+            Ok(_) => return,
+            Err(error) => assert!(Instant::now() < deadline, "{ip} does not answer: {error}"),
+        }
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
