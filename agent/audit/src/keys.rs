@@ -87,7 +87,10 @@ pub(crate) fn read_verifier(root: &Path) -> Result<String, AuditError> {
     let path = root.join(VERIFIER);
     let text = match fs::read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(AuditError::tampered(path, "is missing; give a verifier key kept elsewhere"));
+            return Err(AuditError::Key {
+                place: path.display().to_string(),
+                problem: "is missing; give a verifier key kept elsewhere",
+            });
         }
         read => read.at("read", &path)?,
     };

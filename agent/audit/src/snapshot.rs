@@ -137,7 +137,8 @@ pub fn records(directory: &Path) -> Result<Vec<(Index, Vec<u8>)>, AuditError> {
     Ok((0..).map(Index).zip(entries).collect())
 }
 
-fn read_checkpoint(root: &Path) -> Result<Vec<u8>, AuditError> {
+/// The bytes of the signed head.
+pub(crate) fn read_checkpoint(root: &Path) -> Result<Vec<u8>, AuditError> {
     let path = root.join(CHECKPOINT);
     match fs::read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -35,7 +35,7 @@ impl Edge {
             }
             let hashes = &mut self.levels[position];
             hashes.extend_from_slice(&hash.0);
-            if filled % TILE_WIDTH != 0 {
+            if !filled.is_multiple_of(TILE_WIDTH) {
                 break;
             }
             filled /= TILE_WIDTH;
@@ -101,7 +101,7 @@ pub(crate) fn partial_names(size: u64) -> Vec<TileName> {
     let mut names = Vec::new();
     let mut filled = size;
     for level in 0_u8..8 {
-        if filled % TILE_WIDTH != 0 {
+        if !filled.is_multiple_of(TILE_WIDTH) {
             let (number, width) = (filled / TILE_WIDTH, filled % TILE_WIDTH);
             names.push(TileName { kind: Kind::Hashes(level), number, width });
         }

@@ -15,7 +15,7 @@ use crate::checkpoint::Signed;
 use crate::error::{At, AuditError};
 use crate::keys::{VERIFIER, parse_verifier, read_verifier};
 use crate::layout::{CHECKPOINT, Kind, TILE_WIDTH, TileName, push_entry};
-use crate::snapshot::{Snapshot, read_signed};
+use crate::snapshot::{Snapshot, read_checkpoint, read_signed};
 use crate::tree::{Edge, NamedTile};
 
 /// What `verify` found true.
@@ -65,6 +65,8 @@ pub fn verify_since(
     verifier_key: Option<&str>,
     kept: Option<&[u8]>,
 ) -> Result<Verified, AuditError> {
+    // A directory without a trail is not a trail that lost its key.
+    read_checkpoint(directory)?;
     let (text, key) = match verifier_key {
         Some(text) => (text.trim().to_owned(), KeySource::Given),
         None => (read_verifier(directory)?, KeySource::Trail),

@@ -6,15 +6,15 @@
 //!                        └────────── Report ──────┴────────────────┴──▶ ConfigErrors (all of them)
 //! ```
 //!
-//! [`raw`] mirrors the file and [`compile`](compile()) gives it a meaning; nothing in [`settings`] can be made
+//! `raw` mirrors the file and [`compile`](compile()) gives it a meaning; nothing in [`settings`] can be made
 //! from a file in any other way. Every stage reports what is wrong and carries on with the rest, so that one
 //! run names every error: the line, the column, the key, the value, what is wrong and what to do.
 //!
 //! Invariants:
-//! - A config with an error makes nothing: there is no partial [`Settings`](settings::Settings).
+//! - A config with an error makes nothing: there is no partial [`Settings`].
 //! - What could not be read reports itself once. A name whose definition is at fault still counts as defined,
 //!   so that one mistake is not reported again wherever the name is used.
-//! - Unknown keys are errors at every depth. The valid keys are those that [`raw`] asks for.
+//! - Unknown keys are errors at every depth. The valid keys are those that `raw` asks for.
 //! - An error or a warning shows a value only as the config writes it: no file's contents, no credential and
 //!   no value of a key that is not known.
 //! - Compiling is a function of the text and of [`HostFacts`]; but for the existence of the named files it

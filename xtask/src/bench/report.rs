@@ -188,9 +188,11 @@ fn host() -> String {
     let kilobytes = field(&read("/proc/meminfo"), "MemTotal")
         .and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok())
         .unwrap_or(0);
+    // What follows the version is a distributor's own name for a build.
     let kernel = read("/proc/sys/kernel/osrelease");
+    let kernel = kernel.trim().split('-').next().unwrap_or_default();
     let gibibytes = kilobytes.div_ceil(1 << 20);
-    format!("{processor}, {cores} cores, {gibibytes} GiB, Linux {}", kernel.trim())
+    format!("{processor}, {cores} cores, {gibibytes} GiB, Linux {kernel}")
 }
 
 /// Three digits that mean something.

@@ -6,7 +6,7 @@ use super::super::raw;
 use super::super::report::{At, Place, Report};
 use super::super::settings::{Issuer, Model, ServerPreset};
 use super::{Declared, declare, described, files, line_of_text, port, regions, word};
-use bailiwick_kernel::{Scope, ScopeKind};
+use bailiwick_kernel::{Scope, ScopeKind, slice_path};
 use bailiwick_policy::{EgressException, EgressPolicy, Mode, Name, RegionTable};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -213,13 +213,6 @@ fn is_slice(name: &str) -> bool {
     name.strip_suffix(".slice").is_some_and(|stem| {
         name.len() <= 255 && stem.split('-').all(|part| !part.is_empty() && part.bytes().all(is_unit_byte))
     })
-}
-
-/// The cgroup of a slice whose name is valid: dashes nest (systemd.slice(5)).
-fn slice_path(slice: &str) -> PathBuf {
-    let stem = slice.trim_end_matches(".slice");
-    let ends = stem.match_indices('-').map(|(index, _)| index).chain([stem.len()]);
-    ends.map(|end| format!("{}.slice", &stem[..end])).collect()
 }
 
 /// Where systemd puts a service that no slice is set for (systemd.slice(5), "Special slice units").
