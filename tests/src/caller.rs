@@ -329,7 +329,11 @@ async fn read(answer: http::Response<Incoming>, started: Instant) -> Answer {
         match frame.map(hyper::body::Frame::into_data) {
             Ok(Ok(bytes)) => frames.push(Frame { after: started.elapsed(), bytes }),
             Ok(Err(_trailers)) => {}
-            Err(error) => cut = Some(error.to_string()),
+            Err(error) => {
+                // An HTTP/2 body says the same error whenever it is asked again.
+                cut = Some(error.to_string());
+                break;
+            }
         }
     }
     Answer { status: parts.status, headers: parts.headers, frames, cut }

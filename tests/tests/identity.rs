@@ -1,5 +1,7 @@
 //! Callers' tokens against a real issuer over TLS: who is trusted to say where the keys are.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed, in its helpers too")]
+
 use bailiwick::config::settings;
 use bailiwick::identity::{Authenticator, Timing};
 use bailiwick_policy::Name;

@@ -44,8 +44,8 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// The error for a caller whose issuer is known.
-    pub(super) fn from_issuer(self, issuer: &str) -> AuthenticationError {
+    /// The error for a caller whose issuer is known to be ours.
+    pub(super) fn told_of(self, issuer: &str) -> AuthenticationError {
         AuthenticationError { issuer: Some(issuer.to_owned()), ..self.into() }
     }
 

@@ -113,7 +113,7 @@ impl Authenticator {
             .iter()
             .find(|trusted| trusted.issuer.url == token.issuer())
             .ok_or(Fault::IssuerUnknown)?;
-        let blame = |fault: Fault| fault.from_issuer(&trusted.issuer.url);
+        let blame = |fault: Fault| fault.told_of(&trusted.issuer.url);
 
         let keys = trusted.keys.current().await.map_err(blame)?;
         let digest = TokenCache::digest(text);

@@ -64,11 +64,6 @@ impl<'a> Token<'a> {
         &self.issuer
     }
 
-    /// The algorithm it claims; one of ours.
-    pub(super) fn algorithm(&self) -> Algorithm {
-        self.algorithm
-    }
-
     /// The key it claims to be signed with.
     pub(super) fn key_id(&self) -> Option<&str> {
         self.key_id.as_deref()

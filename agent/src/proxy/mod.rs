@@ -20,7 +20,7 @@
 //!   record gives and only for a `Permit`, which only the policy makes. `Reply::end` wants a `Settled`, which only
 //!   a durable `outcome` record gives. `Reply::refuse` wants a `Recorded`, from a durable `denied` record.
 //! - **If the trail cannot be written, nothing is forwarded** (503 `audit-unavailable`); if the outcome cannot be
-//!   written, the answer's last byte is never sent: the connection or stream is cut.
+//!   written, the answer's last byte is never sent, nor an event stream's `[DONE]`: the connection or stream is cut.
 //! - **No byte passes unseen.** The body is read whole, bounded, and rewritten by `protocol`; the answer goes
 //!   through `protocol::Answer`. Encoded bodies are refused both ways. An unknown path, method or content type is refused.
 //! - **The model never learns who calls**: its request is built anew from a short list of headers, with the model's

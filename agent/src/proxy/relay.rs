@@ -17,6 +17,10 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout_at
 /// An SSE comment: keeps middleboxes from closing a stream that waits for its first token.
 const PING: Bytes = Bytes::from_static(b": ping\n\n");
 
+/// How an event stream says that it is whole. Clients stop reading here and may never see the last byte, so
+/// what ends with this is held until the outcome is recorded.
+const DONE: &[u8] = b"data: [DONE]\n\n";
+
 /// What a relay needs besides the model and the caller.
 pub(super) struct Call<'a> {
     pub(super) id: &'a RequestId,
@@ -142,18 +146,27 @@ impl<'a> Relay<'a> {
         Ok((kind, answer))
     }
 
-    /// Passes the answer on as it comes, or holds it until it is whole where it is no stream.
+    /// Passes the answer on as it comes, but for its end; where it is no stream, holds it until it is whole.
     async fn pump(&mut self, mut model: ModelAnswer, kind: Kind, mut answer: Answer) -> Result<Last, Stop> {
-        let mut whole = BytesMut::new();
+        let mut held = BytesMut::new();
         while let Some(piece) = self.next(&mut model.body, kind).await? {
             let released = answer.push(&piece);
             self.findings = answer.findings().clone();
             let released = released.map_err(Stop::Blocked)?;
             self.bytes += released.len() as u64;
             match kind {
-                Kind::EventStream if !released.is_empty() => self.reply.send(released).await?,
-                Kind::EventStream => {}
-                Kind::Json => whole.extend_from_slice(&released),
+                Kind::EventStream if released.is_empty() => {}
+                Kind::EventStream => {
+                    if !held.is_empty() {
+                        self.reply.send(held.split().freeze()).await?;
+                    }
+                    if released.ends_with(DONE) {
+                        held.extend_from_slice(&released);
+                    } else {
+                        self.reply.send(released).await?;
+                    }
+                }
+                Kind::Json => held.extend_from_slice(&released),
             }
             if kind == Kind::Json && self.bytes > self.call.limits.answer_bytes {
                 return Err(failed(
@@ -166,12 +179,12 @@ impl<'a> Relay<'a> {
         self.findings = answer.findings().clone();
         let rest = rest.map_err(Stop::Blocked)?;
         self.bytes += rest.len() as u64;
+        held.extend_from_slice(&rest);
         match kind {
-            Kind::EventStream => Ok(Last::Tail(rest)),
+            Kind::EventStream => Ok(Last::Tail(held.freeze())),
             Kind::Json => {
-                whole.extend_from_slice(&rest);
                 let head = headers::for_caller(self.status, kind, self.call.id, Some(model.head.headers()));
-                Ok(Last::Whole(head, whole.freeze()))
+                Ok(Last::Whole(head, held.freeze()))
             }
         }
     }

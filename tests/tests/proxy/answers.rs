@@ -12,24 +12,24 @@ const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
 async fn an_answer_comes_back_and_the_model_never_learns_who_asked() {
     let world = World::new(chat("Write to bo@example.com.")).await;
     for (nth, protocol) in BOTH.into_iter().enumerate() {
-        let mut body = ask("I am ada@example.com");
-        body["user"] = json!("ada");
-        body["safety_identifier"] = json!("ada-2");
-        body["metadata"] = json!({"user_id": "ada-3", "topic": "x"});
+        let mut body = ask("I am lovelace@example.com");
+        body["user"] = json!("lovelace");
+        body["safety_identifier"] = json!("lovelace-2");
+        body["metadata"] = json!({"user_id": "lovelace-3", "topic": "x"});
         let mut request = json_request(&world.url(CHAT), Some(&world.token()), &body).unwrap();
         for (name, value) in [
-            ("cookie", "session=ada-4"),
+            ("cookie", "session=lovelace-4"),
             ("x-forwarded-for", "198.51.100.9"),
             ("x_forwarded_for", "198.51.100.9"),
             ("forwarded", "for=198.51.100.9"),
             ("x-real-ip", "198.51.100.9"),
-            ("user-agent", "ada-5/1.0"),
+            ("user-agent", "lovelace-5/1.0"),
             ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
-            ("x-request-id", "ada-6"),
-            ("x-api-key", "ada-7"),
-            ("openai-organization", "ada-8"),
+            ("x-request-id", "lovelace-6"),
+            ("x-api-key", "lovelace-7"),
+            ("openai-organization", "lovelace-8"),
             ("accept-encoding", "gzip, br"),
-            ("referer", "https://ada.example"),
+            ("referer", "https://lovelace.example"),
         ] {
             request
                 .headers_mut()
@@ -56,7 +56,7 @@ async fn an_answer_comes_back_and_the_model_never_learns_who_asked() {
             "nothing else passes"
         );
         let everything = format!("{}{}", seen.head, seen.body);
-        for trace in ["ada", "198.51.100.9", "0af7651916cd43dd8448eb211c80319c", "eyJ"] {
+        for trace in ["lovelace", "198.51.100.9", "0af7651916cd43dd8448eb211c80319c", "eyJ"] {
             assert!(!everything.contains(trace), "{trace:?} reached the model: {everything}");
         }
         assert!(seen.body.contains("I am [email]"), "masked on the way there: {}", seen.body);
@@ -66,7 +66,7 @@ async fn an_answer_comes_back_and_the_model_never_learns_who_asked() {
         assert_eq!(names, ["cache-control", "content-length", "content-type", "date", "x-request-id"]);
 
         let id = answer.headers["x-request-id"].to_str().unwrap().to_owned();
-        assert_ne!(id, "ada-6", "the id is ours");
+        assert_ne!(id, "lovelace-6", "the id is ours");
         let admit = world.recorded("admit", nth + 1).await.pop().unwrap();
         let outcome = world.recorded("outcome", nth + 1).await.pop().unwrap();
         assert_eq!((&admit["request"], &outcome["request"]), (&json!(id), &json!(id)));
@@ -82,7 +82,7 @@ async fn an_answer_comes_back_and_the_model_never_learns_who_asked() {
         assert_eq!(outcome["response_bytes"], answer.body().len());
     }
     let disk = world.everything_on_disk();
-    for secret in ["ada", "bo@example.com", "caller-1", CREDENTIAL, "127.0.0.1\""] {
+    for secret in ["lovelace", "bo@example.com", "caller-1", CREDENTIAL, "127.0.0.1\""] {
         assert!(!disk.contains(secret), "{secret:?} is on disk");
     }
 }

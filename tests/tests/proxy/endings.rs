@@ -71,6 +71,10 @@ async fn without_a_recorded_outcome_there_is_no_end() {
         let answer = asking.await.unwrap();
         assert_eq!(answer.status, 200);
         assert!(answer.cut.is_some(), "{protocol:?}: it ended as if all were well");
+        assert!(
+            !answer.events().iter().any(|event| event == "[DONE]"),
+            "{protocol:?}: nor does it say so itself"
+        );
     }
 }
 

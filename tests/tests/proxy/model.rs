@@ -49,7 +49,7 @@ pub(crate) struct Model {
 }
 
 struct Shared {
-    script: Mutex<Vec<Step>>,
+    script: Vec<Step>,
     seen: Mutex<Vec<Seen>>,
     connections: Mutex<usize>,
     closed: watch::Sender<usize>,
@@ -61,7 +61,7 @@ impl Model {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
-            script: Mutex::new(script),
+            script,
             seen: Mutex::default(),
             connections: Mutex::default(),
             closed: watch::channel(0).0,
@@ -79,11 +79,6 @@ impl Model {
             }
         });
         Self { address, shared }
-    }
-
-    /// What it does from now on.
-    pub(crate) fn follow(&self, script: Vec<Step>) {
-        *self.shared.script.lock().unwrap() = script;
     }
 
     /// Every request so far.
@@ -133,13 +128,12 @@ impl Shared {
         }
         let body = String::from_utf8_lossy(&bytes[end..]).into_owned();
         self.seen.lock().unwrap().push(Seen { head, body });
-        let script = self.script.lock().unwrap().clone();
-        for step in script {
+        for step in &self.script {
             match step {
-                Step::Send(bytes) => socket.write_all(&bytes).await?,
+                Step::Send(bytes) => socket.write_all(bytes).await?,
                 Step::Pause(time) => {
                     // Whoever closes is noticed while it waits.
-                    let read = tokio::time::timeout(time, socket.read_u8()).await;
+                    let read = tokio::time::timeout(*time, socket.read_u8()).await;
                     if let Ok(Err(_)) = read {
                         return Ok(());
                     }

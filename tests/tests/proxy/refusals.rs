@@ -8,6 +8,9 @@ use bytes::Bytes;
 use http::{HeaderValue, Request};
 use serde_json::json;
 
+/// Method, path, headers, body; status, code; and why.
+type Row<'a> = (&'a str, &'a str, Vec<(&'static str, &'static str)>, &'a str, u16, &'a str, &'a str);
+
 fn wish() -> Wish {
     Wish { groups: Some(vec!["ml-analysts".into()]), ..Wish::default() }
 }
@@ -98,7 +101,7 @@ async fn what_cannot_be_inspected_is_not_forwarded() {
     let json_type = ("content-type", "application/json");
     let good = ask("hello").to_string();
     let large = ask(&"x".repeat(usize::try_from(MAX_BODY).unwrap())).to_string();
-    let rows: Vec<(&str, &str, Vec<(&'static str, &'static str)>, &str, u16, &str, &str)> = vec![
+    let rows: Vec<Row<'_>> = vec![
         (
             "POST",
             "/nobody/v1/chat/completions",
