@@ -1,5 +1,6 @@
 //! The main job, end to end, on this machine's own kernel: the same story that the demo tells.
 
+use bailiwick_tests::binary::bailiwick_binary;
 use bailiwick_tests::narrator::Narrator;
 use bailiwick_tests::story::{Backend, Options, play};
 use std::path::{Path, PathBuf};
@@ -13,9 +14,10 @@ fn the_story_holds_with_the_embedded_players() {
 }
 
 fn options() -> Options {
-    let testbed = PathBuf::from(env!("CARGO_BIN_EXE_bailiwick-testbed"));
-    // Cargo puts the workspace's programs into one directory; the agent is built before the tests.
-    let bailiwick = testbed.with_file_name("bailiwick");
     let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/systemd");
-    Options { bailiwick, testbed, units }
+    Options {
+        bailiwick: bailiwick_binary(),
+        testbed: PathBuf::from(env!("CARGO_BIN_EXE_bailiwick-testbed")),
+        units,
+    }
 }
