@@ -14,7 +14,8 @@ fn a_local_process_is_refused_at_once_and_by_name() {
     let listener = model.serve_on(at("::", PORT));
     let ways = ["127.0.0.1", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::"];
     for ip in ways {
-        talk(&mut thief, &mut model, listener, at(ip, PORT)).unwrap_or_else(|error| panic!("control: {ip}: {error}"));
+        talk(&mut thief, &mut model, listener, at(ip, PORT))
+            .unwrap_or_else(|error| panic!("control: {ip}: {error}"));
     }
     let _guard = stage.guard(&closed());
     for ip in ways {

@@ -15,7 +15,9 @@ use std::{
 use nix::{
     errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::socket::{self, AddressFamily, Backlog, MsgFlags, Shutdown, SockFlag, SockType, SockaddrStorage, sockopt},
+    sys::socket::{
+        self, AddressFamily, Backlog, MsgFlags, Shutdown, SockFlag, SockType, SockaddrStorage, sockopt,
+    },
 };
 use serde::{Deserialize, Serialize};
 
@@ -85,9 +87,9 @@ impl Actor {
         let channel = theirs.as_raw_fd();
         let namespace = match network {
             Network::Here | Network::New => None,
-            Network::Of(actor) => {
-                Some(std::fs::File::open(format!("/proc/{}/ns/net", actor.pid())).expect("the actor's namespace"))
-            }
+            Network::Of(actor) => Some(
+                std::fs::File::open(format!("/proc/{}/ns/net", actor.pid())).expect("the actor's namespace"),
+            ),
         };
         let fresh = matches!(network, Network::New);
         let mut command = Command::new(std::env::current_exe().expect("this program"));
@@ -112,8 +114,9 @@ impl Actor {
         let child = command.spawn().expect("a process of this program");
         drop(command);
         let actor = Self { child, channel: BufReader::new(ours) };
-        std::fs::write(cgroup.join("cgroup.procs"), actor.pid().to_string())
-            .unwrap_or_else(|error| panic!("cannot move a process into {}: {error}; run as root", cgroup.display()));
+        std::fs::write(cgroup.join("cgroup.procs"), actor.pid().to_string()).unwrap_or_else(|error| {
+            panic!("cannot move a process into {}: {error}; run as root", cgroup.display())
+        });
         actor
     }
 
@@ -227,7 +230,8 @@ impl Actor {
         self.channel.get_mut().write_all(line.as_bytes()).expect("the actor listens");
         line.clear();
         self.channel.read_line(&mut line).expect("the actor answers");
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{order:?}: the actor said {line:?}: {error}"))
+        serde_json::from_str(&line)
+            .unwrap_or_else(|error| panic!("{order:?}: the actor said {line:?}: {error}"))
     }
 }
 
@@ -250,7 +254,12 @@ pub enum Network<'a> {
 }
 
 /// A TCP connection between two actors, and both its ends.
-pub fn talk(client: &mut Actor, server: &mut Actor, listener: Socket, address: SocketAddr) -> Result<(), Errno> {
+pub fn talk(
+    client: &mut Actor,
+    server: &mut Actor,
+    listener: Socket,
+    address: SocketAddr,
+) -> Result<(), Errno> {
     let near = client.dial(address)?;
     let far = server.accept(listener)?;
     client.send(near, b"ping")?;
@@ -343,7 +352,8 @@ fn carry_out(order: Order) -> Result<Answer, Errno> {
         Order::Local(Socket(fd)) => {
             let address: SockaddrStorage = socket::getsockname(fd)?;
             let v4 = address.as_sockaddr_in().map(|address| SocketAddr::V4((*address).into()));
-            let any = v4.or_else(|| address.as_sockaddr_in6().map(|address| SocketAddr::V6((*address).into())));
+            let any =
+                v4.or_else(|| address.as_sockaddr_in6().map(|address| SocketAddr::V6((*address).into())));
             Ok(Answer::Address(any.ok_or(Errno::EAFNOSUPPORT)?))
         }
     }
@@ -361,7 +371,8 @@ fn open(kind: Kind) -> Result<Socket, Errno> {
         Kind::UdpLite4 => (AddressFamily::Inet, SockType::Datagram, UDP_LITE),
     };
     // SAFETY: plain integers.
-    let fd = unsafe { nix::libc::socket(family as i32, shape as i32 | SockFlag::SOCK_CLOEXEC.bits(), protocol) };
+    let fd =
+        unsafe { nix::libc::socket(family as i32, shape as i32 | SockFlag::SOCK_CLOEXEC.bits(), protocol) };
     errno::Errno::result(fd).map(Socket)
 }
 
@@ -391,7 +402,8 @@ fn nonblocking(socket: Socket, on: bool) -> Result<(), Errno> {
 fn wait(socket: Socket, what: PollFlags, patience: u64) -> Result<(), Errno> {
     let fd = borrow(socket);
     let mut fds = [PollFd::new(fd, what)];
-    let timeout = PollTimeout::try_from(i32::try_from(patience).unwrap_or(i32::MAX)).map_err(|_| Errno::EINVAL)?;
+    let timeout =
+        PollTimeout::try_from(i32::try_from(patience).unwrap_or(i32::MAX)).map_err(|_| Errno::EINVAL)?;
     if poll(&mut fds, timeout)? == 0 { Err(Errno::ETIMEDOUT) } else { Ok(()) }
 }
 

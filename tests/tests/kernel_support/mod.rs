@@ -38,7 +38,11 @@ pub fn egress(mode: Mode, networks: &[&str], exceptions: &[(&str, Option<u16>)])
         networks: networks.iter().map(|text| network(text)).collect(),
         exceptions: exceptions
             .iter()
-            .map(|(text, port)| EgressException { network: network(text), port: *port, reason: "test".into() })
+            .map(|(text, port)| EgressException {
+                network: network(text),
+                port: *port,
+                reason: "test".into(),
+            })
             .collect(),
     }
 }
@@ -46,7 +50,12 @@ pub fn egress(mode: Mode, networks: &[&str], exceptions: &[(&str, Option<u16>)])
 /// A proxy that may go everywhere, a model on [`PORT`] and a workload, both with `egress`.
 pub fn rules(egress_policy: EgressPolicy) -> Rules {
     let everywhere = egress(Mode::Enforce, &["0.0.0.0/0", "::/0"], &[]);
-    let scope = |label: &str, kind, cgroup: &str, egress| Scope { name: name(label), kind, cgroup: cgroup.into(), egress };
+    let scope = |label: &str, kind, cgroup: &str, egress| Scope {
+        name: name(label),
+        kind,
+        cgroup: cgroup.into(),
+        egress,
+    };
     Rules {
         scopes: vec![
             scope("proxy", ScopeKind::Proxy, PROXY, everywhere),
