@@ -110,6 +110,7 @@ impl Masker {
     }
 
     /// Masks a whole text that stands where JSON may stand (tool-call arguments): as JSON if it is JSON, otherwise as text.
+    /// The fields' paths start at its own root.
     ///
     /// # Errors
     /// [`MaskError`]
