@@ -34,7 +34,7 @@ use crate::preconditions::{Missing, require_testbed};
 use crate::reaper::ReaperError;
 use crate::system_box::BoxError;
 use cast::Cast;
-use stage::Stage;
+pub use stage::Stage;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
