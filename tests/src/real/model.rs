@@ -57,7 +57,7 @@ impl Real {
 }
 
 /// What its log says when it has loaded the model and waits for requests.
-pub const READY: &str = "all slots are idle";
+pub const READY: &str = "listening on http";
 
 /// What the model saw: every prompt as the server wrote it to its prompts directory, chat template and all, the
 /// oldest first.
