@@ -138,6 +138,7 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
         let mut letters: Vec<char> = word.chars().collect();
         let used = lines.last().map_or(0, |line| line.chars().count());
         if used > 0 && used + 1 + letters.len() > width {
+            lines.last_mut().into_iter().for_each(|line| line.truncate(line.trim_end().len()));
             lines.push(String::new());
         } else if used > 0 {
             lines.last_mut().into_iter().for_each(|line| line.push(' '));

@@ -158,7 +158,9 @@ pub struct Events {
 
 impl Events {
     pub(crate) fn new(ring: RingBuf<MapData>, names: Names) -> Result<Self, KernelError> {
-        Ok(Self { ring: AsyncFd::register(ring).map_err(|e| KernelError::Events(e.into()))?, names })
+        // SAFETY: the ring buffer owns its map's descriptor, never changes it, and is dropped with this value.
+        let ring = unsafe { AsyncFd::register(ring) }.map_err(|error| KernelError::Events(error.into()))?;
+        Ok(Self { ring, names })
     }
 
     /// The next event; waits for one. Safe to cancel: an event is taken only when it is returned.

@@ -24,7 +24,7 @@ const LINK_DETACH: libc::c_long = 34;
 /// `BPF_LINK_TYPE_CGROUP`
 const CGROUP_LINK: u32 = 3;
 /// More than any program of ours has.
-const MAX_MAPS: usize = 32;
+const MAP_ROOM: u32 = 32;
 
 /// What the kernel says of a cgroup link.
 #[derive(Clone, Copy, Debug)]
@@ -178,12 +178,12 @@ pub(crate) fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
         runs: u64,
     }
     const _: () = assert!(size_of::<Info>() == 208);
-    let mut ids = [0_u32; MAX_MAPS];
-    let mut info = Info { map_count: MAX_MAPS as u32, map_ids: ids.as_mut_ptr() as u64, ..Info::default() };
+    let mut ids = [0_u32; MAP_ROOM as usize];
+    let mut info = Info { map_count: MAP_ROOM, map_ids: ids.as_mut_ptr() as u64, ..Info::default() };
     // SAFETY: plain integers; the only pointer in it is to `ids`, whose length is given and which outlives the
     // call; all other counts are 0.
     unsafe { object_info(program, &mut info)? };
-    let count = usize::try_from(info.map_count).unwrap_or(MAX_MAPS).min(MAX_MAPS);
+    let count = usize::try_from(info.map_count).unwrap_or(0).min(ids.len());
     Ok(ProgramInfo {
         id: info.id,
         tag: info.tag.iter().map(|byte| format!("{byte:02x}")).collect(),

@@ -14,7 +14,7 @@ const DENSE: &str = "Write to alice.b@example.com or bob@mail.example.org, pay D
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mask = Mask::new(Entity::ALL, &[], Action::Redact, [7; 32])?;
     let masker = Masker { masks: vec![Arc::new(mask)] };
-    for (name, text) in [("clean", CLEAN.repeat(5_000)), ("dense", DENSE.repeat(5_000))] {
+    for (name, text) in [("clean", CLEAN.repeat(300)), ("dense", DENSE.repeat(300))] {
         let document = format!(r#"{{"messages":[{{"role":"user","content":"{text}"}}]}}"#);
         report(&format!("json, {name}"), document.len(), || {
             masker.json(document.as_bytes(), &mut Findings::default()).map(|masked| masked.len())

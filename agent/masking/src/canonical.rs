@@ -65,6 +65,15 @@ impl View {
         }
     }
 
+    /// Takes characters that are all ASCII, the first of which came from the byte at `start`.
+    pub(crate) fn push_ascii(&mut self, text: &[u8], start: u32) {
+        if let Some(end) = u32::try_from(text.len()).ok().and_then(|length| start.checked_add(length)) {
+            self.chars.extend(text.iter().map(|byte| char::from(*byte)));
+            self.spans.extend((start..end).map(|at| (at, at + 1)));
+            self.invisible = 0;
+        }
+    }
+
     /// Forgets the first `count` characters and the first `bytes` bytes of the text.
     pub(crate) fn drain(&mut self, count: usize, bytes: u32) {
         self.chars.drain(..count);

@@ -71,6 +71,13 @@ impl Channel {
     }
 
     fn take(&mut self, text: &str) -> Result<(), MaskError> {
+        if text.is_ascii() && !text.is_empty() {
+            let start = offset(self.held.len())?;
+            offset(self.held.len() + text.len())?;
+            self.view.push_ascii(text.as_bytes(), start);
+            self.held.push_str(text);
+            return Ok(());
+        }
         for c in text.chars() {
             let start = offset(self.held.len())?;
             let end = offset(self.held.len() + c.len_utf8())?;

@@ -7,7 +7,7 @@ use crate::jsonpath::{Path, Progress, Step};
 use crate::recognize::{Set, Text};
 use crate::rules::{Rules, hashed};
 use crate::scan::scan;
-use crate::{Action, Findings, Mask, MaskError, Masker};
+use crate::{Action, Entity, Findings, Mask, MaskError, Masker};
 use std::collections::HashSet;
 
 /// How deep JSON within JSON strings is read.
@@ -189,21 +189,27 @@ impl<'a> Pass<'a> {
         edits: &mut Edits,
     ) -> Result<(), MaskError> {
         let raw = document.raw(node);
-        if self.wanted.is_empty() || is_plain(raw) {
+        let look = Look::at(raw);
+        let possible = look.possible(self.wanted);
+        if self.wanted.is_empty() || (possible.is_empty() && !look.coded) {
             return Ok(());
         }
         self.view.clear();
         let mut excess = Vec::new();
-        for (c, start, end) in json::characters(raw) {
-            let (start, end) = (offset(start)?, offset(end)?);
-            if self.view.push(c, start, end) == Pushed::Excess {
-                excess.push((start as usize, end as usize));
+        offset(raw.len())?;
+        if look.simple {
+            self.view.push_ascii(&raw[1..raw.len() - 1], 1);
+        } else {
+            for (c, start, end) in json::characters(raw) {
+                if self.view.push(c, offset(start)?, offset(end)?) == Pushed::Excess {
+                    excess.push((start, end));
+                }
             }
         }
 
         let chars = self.view.chars();
         let mut hits = Vec::new();
-        scan(Text { chars, before: None, complete: true }, self.wanted, &mut hits);
+        scan(Text { chars, before: None, complete: true }, possible, &mut hits);
         let mut replaced = Vec::new();
         for hit in &hits {
             let placeholder = self.rules.decide(hit.entity, &chars[hit.from..hit.to], self.findings)?;
@@ -212,7 +218,7 @@ impl<'a> Pass<'a> {
         // What is encoded is looked for between the matches.
         let starts = std::iter::once(0).chain(hits.iter().map(|hit| hit.to));
         let ends = hits.iter().map(|hit| hit.from).chain(std::iter::once(chars.len()));
-        for (start, end) in starts.zip(ends) {
+        for (start, end) in starts.zip(ends).filter(|_| look.coded) {
             for run in encoded::runs(&chars[start..end], self.wanted) {
                 let mut placeholder = String::new();
                 for hit in run.hits {
@@ -264,17 +270,73 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// Nothing in it can be a part of a match: the common case, told by one look at each byte.
-fn is_plain(raw: &[u8]) -> bool {
-    let mut coded = 0;
-    raw.iter().all(|b| {
-        coded = if encoded::is_coded(*b) { coded + 1 } else { 0 };
-        b.is_ascii()
-            && !b.is_ascii_digit()
-            && !matches!(b, b'@' | b'%' | b'\\' | b'&')
-            && coded < encoded::SHORTEST
-    })
+/// What one look at each byte of a string tells: most strings need no more.
+#[derive(Default)]
+struct Look {
+    /// ASCII without escapes: characters are bytes.
+    simple: bool,
+    /// There may be an `@`, however written.
+    signs: bool,
+    digits: bool,
+    /// There is a run that may be encoded.
+    coded: bool,
 }
+
+impl Look {
+    fn at(raw: &[u8]) -> Self {
+        let simple = raw.is_ascii() && !raw.contains(&b'\\');
+        if !simple {
+            return Self { simple, signs: true, digits: true, coded: true };
+        }
+        let mut look = Self { simple, ..Self::default() };
+        let mut run = 0;
+        for byte in raw {
+            let traits = TRAITS[usize::from(*byte)];
+            look.signs |= traits & SIGN != 0;
+            look.digits |= traits & DIGIT != 0;
+            run = if traits & CODED != 0 { run + 1 } else { 0 };
+            look.coded |= run >= encoded::SHORTEST;
+        }
+        look
+    }
+
+    /// The entities that a text like this may hold.
+    fn possible(&self, wanted: Set) -> Set {
+        let with = |set: Set, entity: Entity| {
+            let possible = match entity {
+                Entity::Email => self.signs,
+                Entity::Iban | Entity::Card => self.digits,
+            };
+            if possible { set.with(entity) } else { set }
+        };
+        Entity::ALL.iter().copied().fold(Set::default(), with).and(wanted)
+    }
+}
+
+const SIGN: u8 = 1;
+const DIGIT: u8 = 2;
+const CODED: u8 = 4;
+
+const TRAITS: [u8; 256] = {
+    let mut traits = [0; 256];
+    let mut byte = 0u8;
+    loop {
+        if matches!(byte, b'@' | b'%' | b'\\' | b'&') {
+            traits[byte as usize] |= SIGN;
+        }
+        if byte.is_ascii_digit() {
+            traits[byte as usize] |= DIGIT;
+        }
+        if encoded::is_coded(byte) {
+            traits[byte as usize] |= CODED;
+        }
+        if byte == u8::MAX {
+            break;
+        }
+        byte += 1;
+    }
+    traits
+};
 
 /// The digits of a number that is an integer of at most 19 digits: `4.1e1` is 41. A fraction is no card number, and
 /// vectors are full of long ones.
@@ -306,7 +368,6 @@ fn offset(bytes: usize) -> Result<u32, MaskError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Entity;
     use proptest::prelude::*;
     use std::sync::Arc;
 

@@ -40,7 +40,7 @@ pub(crate) fn runs(chars: &[char], wanted: Set) -> Vec<Run> {
     let mut found = Vec::new();
     let mut at = 0;
     while at < chars.len() {
-        let in_run = |c: &char| u8::try_from(*c).is_ok_and(is_coded);
+        let in_run = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '-' | '_');
         let mut to = at + chars[at..].iter().take_while(|c| in_run(c)).count();
         if to - at >= SHORTEST {
             let coded: Vec<u8> = chars[at..to].iter().filter_map(|c| u8::try_from(*c).ok()).collect();

@@ -47,6 +47,15 @@ impl Mask {
         &self.fields
     }
 
+    fn part(&self, entities: &[Entity], fields: &[Path]) -> Self {
+        Self {
+            entities: entities.to_vec(),
+            fields: fields.to_vec(),
+            action: self.action,
+            key: self.key.clone(),
+        }
+    }
+
     pub(crate) fn key(&self) -> &[u8; 32] {
         &self.key
     }
@@ -74,6 +83,21 @@ impl Masker {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.masks.is_empty()
+    }
+
+    /// The same masks with their fields only: for a document whose text goes through channels.
+    #[must_use]
+    pub fn fields(&self) -> Self {
+        let with_fields = self.masks.iter().filter(|mask| !mask.fields.is_empty());
+        let part = |mask: &Arc<Mask>| mask.part(&[], &mask.fields);
+        Self { masks: with_fields.map(|mask| Arc::new(part(mask))).collect() }
+    }
+
+    /// The same masks with their entities only: for a part of a document, where the fields' paths mean nothing.
+    #[must_use]
+    pub fn entities(&self) -> Self {
+        let part = |mask: &Arc<Mask>| mask.part(&mask.entities, &[]);
+        Self { masks: self.masks.iter().map(|mask| Arc::new(part(mask))).collect() }
     }
 
     /// Masks a whole JSON document: fields by path, every string, key and number by entity. What is not masked stays byte for

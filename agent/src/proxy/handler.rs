@@ -21,7 +21,7 @@ use std::net::IpAddr;
 /// Tells the story, and if it ends in a refusal, records that and says so.
 pub(super) async fn serve(proxy: &Proxy, client: IpAddr, request: Request<Incoming>, mut reply: Reply) {
     let Some(id) = RequestId::new() else { return };
-    let ledger = Ledger::new(proxy.log.clone(), proxy.limits.record);
+    let ledger = Ledger::new(proxy.log.clone());
     let mut seen = Seen::new(id, client, proxy.settings.regions.locate(client), &ledger);
     seen.method(request.method());
     match story(proxy, &ledger, &mut seen, request, &mut reply).await {

@@ -4,12 +4,12 @@ use super::error::{Refusal, Said};
 use super::request_id::RequestId;
 use crate::protocol::Endpoint;
 use bailiwick_audit::{Log, Pseudonym, Record};
-use bailiwick_masking::{Entity, Findings};
+use bailiwick_masking::Findings;
 use bailiwick_policy::{Location, Permit, Principal};
 use http::{Method, StatusCode};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The trail could not be written: fail closed.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,11 +21,10 @@ impl From<Unrecorded> for Refusal {
     }
 }
 
-/// Writes records, each within a bounded time.
+/// Writes records.
 #[derive(Clone, Debug)]
 pub(super) struct Ledger {
     log: Log,
-    patience: Duration,
 }
 
 /// What is known of a request so far; a denial records as much.
@@ -171,9 +170,9 @@ pub(super) struct Intake<'a> {
 }
 
 impl Ledger {
-    /// Gives up on a record after `patience`: a hanging disk must not hang every request.
-    pub(super) fn new(log: Log, patience: Duration) -> Self {
-        Self { log, patience }
+    /// In this trail.
+    pub(super) fn new(log: Log) -> Self {
+        Self { log }
     }
 
     /// Records a refusal.
@@ -222,14 +221,11 @@ impl Ledger {
     }
 
     async fn append(&self, record: Record) -> Result<(), Unrecorded> {
-        match tokio::time::timeout(self.patience, self.log.append(record)).await {
-            Ok(Ok(_index)) => Ok(()),
-            Ok(Err(cause)) => {
-                tracing::error!(%cause, "a record could not be written: requests are refused");
-                Err(Unrecorded)
-            }
-            Err(_) => {
-                tracing::error!(patience = ?self.patience, "a record was not durable in time: requests are refused");
+        // The log gives up on a hanging disk by itself, so that this wait is bounded.
+        match self.log.append(record).await {
+            Ok(_index) => Ok(()),
+            Err(cause) => {
+                tracing::error!(%cause, "a record could not be written: the request fails");
                 Err(Unrecorded)
             }
         }
@@ -282,13 +278,8 @@ impl Drop for Admitted {
 
 /// Entity → count, and `field` for what was masked by its place.
 fn counts(findings: &Findings) -> BTreeMap<String, u64> {
-    let name = |entity: Entity| match entity {
-        Entity::Email => "email",
-        Entity::Iban => "iban",
-        Entity::Card => "card",
-    };
     let mut counts: BTreeMap<_, _> =
-        findings.entities.iter().map(|(entity, count)| (name(*entity).to_owned(), *count)).collect();
+        findings.entities.iter().map(|(entity, count)| (entity.as_str().to_owned(), *count)).collect();
     if findings.fields > 0 {
         counts.insert("field".to_owned(), findings.fields);
     }

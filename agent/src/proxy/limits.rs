@@ -31,8 +31,6 @@ pub struct Limits {
     pub answer_bytes: u64,
     /// Between the comments that keep a waiting stream's connection open.
     pub ping: Duration,
-    /// For one record to become durable.
-    pub record: Duration,
     /// For requests under way when the proxy is to stop.
     pub drain: Duration,
     /// After that, for the outcomes of those that were cut.
@@ -55,7 +53,6 @@ impl Default for Limits {
             model_idle: Duration::from_secs(900),
             answer_bytes: 64 * 1024 * 1024,
             ping: Duration::from_secs(15),
-            record: Duration::from_secs(10),
             drain: Duration::from_secs(30),
             last_words: Duration::from_secs(5),
         }

@@ -181,7 +181,7 @@ where
 /// A request that is not HTTP never becomes one: the library answers it. It is recorded as what it was.
 async fn record_unreadable(proxy: &Proxy, client: IpAddr, too_large: bool) {
     let Some(id) = RequestId::new() else { return };
-    let ledger = Ledger::new(proxy.log.clone(), proxy.limits.record);
+    let ledger = Ledger::new(proxy.log.clone());
     let seen = Seen::new(id, client, proxy.settings.regions.locate(client), &ledger);
     let (status, code) = if too_large {
         (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large")

@@ -7,7 +7,7 @@ use crate::narrator::Narrator;
 use crate::probe::Attempt;
 use serde_json::Value;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What the caller asks, and the personal data in it. The IBAN and the card number are the ones that their
 /// standards print as examples; the address is in a domain reserved for examples.
@@ -26,7 +26,7 @@ pub(super) fn all(stage: &mut Stage, cast: &mut dyn Cast, narrator: &mut Narrato
     stage.install(cast, narrator)?;
     let status = stage.system().run(&["bailiwick", "status"])?;
     narrator.shows("bailiwick status, read from the kernel:", status.trim_end());
-    let mut scene = Scene { stage, cast, narrator };
+    let mut scene = Scene { stage, cast, narrator, token: String::new() };
     scene.only_way_in()?;
     scene.through_the_proxy()?;
     scene.denied()?;
@@ -38,7 +38,7 @@ pub(super) fn all(stage: &mut Stage, cast: &mut dyn Cast, narrator: &mut Narrato
 /// The controls: what is refused later is possible now.
 fn without_guard(stage: &Stage, cast: &mut dyn Cast, narrator: &mut Narrator) -> Result<(), StoryError> {
     narrator.step("Before: no guard yet, so that the refusals below mean something");
-    let mut scene = Scene { stage, cast, narrator };
+    let mut scene = Scene { stage, cast, narrator, token: String::new() };
     for to in local_doors(stage) {
         let happened = stage.local_connects(to)?;
         scene.expect(&format!("a local process connects to {to}"), "ok", &happened, Attempt::connected)?;
@@ -57,6 +57,8 @@ struct Scene<'a> {
     stage: &'a Stage,
     cast: &'a mut dyn Cast,
     narrator: &'a mut Narrator,
+    /// The valid token, to look for it where it must not be.
+    token: String,
 }
 
 impl Scene<'_> {
@@ -69,6 +71,7 @@ impl Scene<'_> {
         self.narrator
             .step("2. A caller with a valid token and the right group asks through the proxy, over TLS");
         let token = self.cast.token(self.stage, TokenKind::Valid)?;
+        self.token.clone_from(&token);
         let reply = self.chat(Some(&token))?;
         let several = matches!(&reply, Reply::Answered { pieces } if pieces.len() > 2 && spread(pieces));
         let tried = format!("POST {}/chat/completions with stream=true", self.stage.base_url());
@@ -186,12 +189,18 @@ impl Scene<'_> {
         let field = |name: &str| entry[name].as_str().unwrap_or("?").to_owned();
         let named = processes.contains(&field("BAILIWICK_PID")) && field("BAILIWICK_COMM") != "?";
         let happened = format!("found, process {} ({})", field("BAILIWICK_PID"), field("BAILIWICK_COMM"));
-        let shown = entry.as_object().into_iter().flatten().filter(|(name, _)| {
-            name.starts_with("BAILIWICK_")
-                || ["MESSAGE", "PRIORITY", "_SYSTEMD_UNIT"].contains(&name.as_str())
-        });
-        let lines: Vec<String> =
-            shown.map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or("?"))).collect();
+        let mut lines: Vec<String> = entry
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(name, _)| {
+                name.starts_with("BAILIWICK_")
+                    || ["MESSAGE", "PRIORITY", "_SYSTEMD_UNIT"].contains(&name.as_str())
+            })
+            .map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or("?")))
+            .collect();
+        // The message first; journald gives the fields in no order.
+        lines.sort_by_key(|line| (!line.starts_with("MESSAGE="), line.clone()));
         self.narrator.shows("the alert, as read from the journal:", &lines.join("\n"));
         self.happened(tried, &expected, &happened, named)
     }
@@ -237,22 +246,35 @@ impl Scene<'_> {
         let lines: Vec<String> = records.iter().map(summary).collect();
         self.narrator
             .shows(&format!("bailiwick audit show --directory {TRAIL} (shortened):"), &lines.join("\n"));
-        for (kind, least) in [("admit", 2), ("outcome", 2), ("denied", 4), ("violation", 2)] {
-            let count = records.iter().filter(|record| record["type"] == kind).count();
-            let expected = format!("at least {least}");
-            self.happened(
-                &format!("count the records of type {kind}"),
-                &expected,
-                &count.to_string(),
-                count >= least,
-            )?;
+        let of = |kind: &str| records.iter().filter(|record| record["type"] == kind).collect::<Vec<_>>();
+        let abroad = abroad(self.stage).map(|to| to.ip().to_string());
+        let held = |to: &String| of("violation").iter().any(|record| record["destination"] == to.as_str());
+        let counts = [
+            ("admissions", of("admit").len(), 2),
+            ("outcomes", of("outcome").len(), 2),
+            ("denials", of("denied").len(), 4),
+            ("foreign destinations among the violations", abroad.iter().filter(|to| held(to)).count(), 2),
+        ];
+        for (what, count, wanted) in counts {
+            let tried = format!("count the {what}");
+            self.happened(&tried, &wanted.to_string(), &count.to_string(), count == wanted)?;
         }
-        let whole = Value::Array(records).to_string();
-        let secrets = PERSONAL.iter().copied().chain([self.stage.model_key(), "203.0.113.10"]);
-        let leaks = secrets.filter(|secret| whole.contains(secret)).count();
-        let tried = "look in the trail for the prompt's personal data, the model's key, the caller's address";
-        self.happened(tried, "none of them", &format!("{leaks} found"), leaks == 0)?;
+        let text = |kinds: &[&str]| -> String {
+            kinds.iter().flat_map(|kind| of(kind)).map(ToString::to_string).collect()
+        };
+        let requests = ["admit", "outcome", "denied"];
+        let all = text(&["admit", "outcome", "denied", "violation", "control"]);
+        let secrets = PERSONAL.iter().copied().chain([self.stage.model_key(), self.token.as_str()]);
+        let leaks = secrets.filter(|secret| all.contains(secret)).count();
+        let tried =
+            "look in every record for the prompt's personal data, the model's key, the caller's token";
+        self.happened(tried, "0 found", &format!("{leaks} found"), leaks == 0)?;
+        let client = self.stage.lab().client.v4.to_string();
+        let found = usize::from(text(&requests).contains(&client));
+        let tried = "look in the records of the requests for the caller's address";
+        self.happened(tried, "0 found: it is a keyed hash", &format!("{found} found"), found == 0)?;
 
+        self.wait_until_signed()?;
         let system = self.stage.system();
         let verified = system.exec(&["bailiwick", "audit", "verify", "--directory", TRAIL])?;
         self.narrator.shows("bailiwick audit verify:", verified.stdout.trim_end());
@@ -294,6 +316,33 @@ impl Scene<'_> {
             &happened,
             detected,
         )
+    }
+
+    /// The trail signs itself every second; a copy is taken of one at rest.
+    fn wait_until_signed(&self) -> Result<(), StoryError> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let said = self.stage.system().exec(&[
+                "bailiwick",
+                "audit",
+                "verify",
+                "--directory",
+                TRAIL,
+                "--json",
+            ])?;
+            let unsigned =
+                serde_json::from_str::<Value>(&said.stdout).map(|verified| verified["unsigned"] == 0);
+            if unsigned.unwrap_or(false) {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(StoryError::Absent(format!(
+                    "the trail is not signed within 10 s: {}",
+                    said.stdout
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     fn doors_are_closed(&mut self) -> Result<(), StoryError> {
@@ -389,27 +438,19 @@ fn shown(pid: Option<u32>) -> String {
     pid.map_or_else(|| "none".to_owned(), |pid| pid.to_string())
 }
 
-/// A record in one line.
+/// A record in one line: the time of the day, the type, and what fits; request ids are cut to their first digits.
 fn summary(record: &Value) -> String {
-    let keys = [
-        "time",
-        "type",
-        "event",
-        "request",
-        "rule",
-        "outcome",
-        "status",
-        "reason",
-        "destination",
-        "region",
-        "process",
-    ];
-    let words = keys.iter().filter_map(|key| match &record[*key] {
-        Value::Null => None,
-        Value::String(text) if *key == "time" => Some(text.clone()),
-        Value::String(text) if *key == "type" => Some(format!("{text:<9}")),
-        Value::String(text) => Some(format!("{key}={text}")),
-        other => Some(format!("{key}={other}")),
-    });
-    words.collect::<Vec<_>>().join(" ")
+    let text = |key: &str| record[key].as_str().unwrap_or("?").to_owned();
+    let time: String = text("time").chars().skip_while(|letter| *letter != 'T').skip(1).collect();
+    let mut line = format!("{:<12} {:<9}", time.trim_end_matches('Z'), text("type"));
+    for key in ["event", "request", "rule", "outcome", "status", "reason", "destination", "region", "process"]
+    {
+        match &record[key] {
+            Value::Null => {}
+            Value::String(id) if key == "request" => line += &format!(" {}…", id.get(..8).unwrap_or(id)),
+            Value::String(text) => line += &format!(" {key}={text}"),
+            other => line += &format!(" {key}={other}"),
+        }
+    }
+    line
 }

@@ -191,10 +191,8 @@ impl Stage {
     /// Every record of the trail, oldest first.
     pub(super) fn records(&self) -> Result<Vec<Value>, StoryError> {
         let text = self.system.run(&["bailiwick", "audit", "show", "--directory", TRAIL, "--json"])?;
-        if let Ok(Value::Array(records)) = serde_json::from_str(&text) {
-            return Ok(records);
-        }
-        text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+        // One `{"index", "record"}` a line.
+        text.lines().map(|line| Ok(serde_json::from_str::<Value>(line)?["record"].take())).collect()
     }
 
     /// The processes of the model server's unit, as the machine numbers them.

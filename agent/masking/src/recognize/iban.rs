@@ -19,6 +19,11 @@ pub(super) fn at(text: Text<'_>, at: usize) -> Answer {
         return no;
     };
 
+    // Most words that start like a country end here.
+    if text.get(at + 2).is_some_and(|c| c.is_alphabetic()) {
+        return no;
+    }
+
     let mut number = [0u8; MOST];
     let (mut length, mut position) = (0, at);
     let (mut digits, mut grouped) = (0, true);
