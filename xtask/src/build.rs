@@ -34,5 +34,14 @@ pub(crate) fn programs(release: bool) -> Outcome {
 
 /// Where cargo put the agent.
 pub(crate) fn agent(release: bool) -> PathBuf {
-    house::target().join(if release { "release" } else { "debug" }).join("bailiwick")
+    directory(release).join("bailiwick")
+}
+
+/// Where cargo put the testbed's program.
+pub(crate) fn testbed(release: bool) -> PathBuf {
+    directory(release).join("bailiwick-testbed")
+}
+
+fn directory(release: bool) -> PathBuf {
+    house::target().join(if release { "release" } else { "debug" })
 }

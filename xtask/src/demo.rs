@@ -1,7 +1,14 @@
 //! `demo`: set up, build, and play the main job once on this machine's kernel. The story itself is told by
-//! `bailiwick_tests::story`.
+//! [`bailiwick_tests::story`].
+//!
+//! When it is interrupted, this process ends, and the testbed's reaper takes down what the story had put up.
 
-use crate::{Outcome, build, preconditions, setup};
+use bailiwick_tests::narrator::Narrator;
+use bailiwick_tests::real::{self, Players};
+use bailiwick_tests::story::{self, Backend, Options};
+
+use crate::stop::Stop;
+use crate::{Outcome, build, house, preconditions, setup};
 
 /// Which counterparts play.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -16,5 +23,19 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     preconditions::check()?;
     setup::ensure(arguments.real)?;
-    build::programs(false)
+    build::programs(false)?;
+    let backend = if arguments.real {
+        let gone = || Stop::Room("the real counterparts are gone again: run the demo once more".to_owned());
+        Backend::Real(Box::new(Players::new(real::installed().ok_or_else(gone)?)))
+    } else {
+        Backend::Embedded
+    };
+    let options = Options {
+        bailiwick: build::agent(false),
+        testbed: build::testbed(false),
+        units: house::root().join("config/systemd"),
+    };
+    story::play(backend, &mut Narrator::to_stdout(), &options)
+        .map_err(|error| Stop::Room(error.to_string()))?;
+    Ok(())
 }

@@ -1,19 +1,18 @@
 //! SIGINT, SIGTERM and SIGHUP become a question that long steps ask: has someone told us to stop?
 //!
-//! The signals are blocked in every thread and taken by one that waits for them. While something is running that
-//! has to be taken down ([`busy`]), the first signal only raises the flag; otherwise, and at the second signal,
-//! the process ends at once with the shell's 130. Children start with a clean mask: std sees to that.
+//! A thread waits for them. While something is running that has to be taken down ([`busy`]), the first signal only
+//! raises the flag; otherwise, and at the second signal, the process ends at once with the shell's 130. They are handled
+//! and not blocked, since children inherit what is blocked, and could not be asked to end.
 
 use std::process;
-use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use nix::sys::signal::{SigSet, Signal};
+use tokio::runtime;
+use tokio::signal::unix::{SignalKind, signal};
 
 static BUSY: AtomicUsize = AtomicUsize::new(0);
-static REQUESTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+static REQUESTED: AtomicBool = AtomicBool::new(false);
 
 /// Something that must be taken down before the process may end; until it is dropped.
 #[derive(Debug)]
@@ -33,27 +32,28 @@ pub(crate) fn busy() -> Busy {
 
 /// Whether a signal has come.
 pub(crate) fn requested() -> bool {
-    flag().load(Ordering::SeqCst)
+    REQUESTED.load(Ordering::SeqCst)
 }
 
-/// The flag itself, for those who take one.
-pub(crate) fn flag() -> &'static Arc<AtomicBool> {
-    REQUESTED.get_or_init(Arc::default)
-}
-
-/// Starts waiting for signals. To be called once, before other threads start.
+/// Starts waiting for signals. Where that is not possible, their default action holds: the process ends.
 pub(crate) fn watch() {
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
-    if signals.thread_block().is_err() {
-        return; // then the default action holds: the process ends
-    }
-    thread::spawn(move || {
-        while signals.wait().is_ok() {
-            let again = flag().swap(true, Ordering::SeqCst);
-            if again || BUSY.load(Ordering::SeqCst) == 0 {
-                process::exit(130);
+    thread::spawn(|| {
+        let Ok(runtime) = runtime::Builder::new_current_thread().enable_all().build() else { return };
+        runtime.block_on(async {
+            let all = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
+            let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = all else { return };
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                    _ = hangup.recv() => {}
+                }
+                let again = REQUESTED.swap(true, Ordering::SeqCst);
+                if again || BUSY.load(Ordering::SeqCst) == 0 {
+                    process::exit(130);
+                }
+                eprintln!("\n    stopping: taking down what was started (once more: at once)");
             }
-            eprintln!("\n    stopping: taking down what was started (once more: at once)");
-        }
+        });
     });
 }

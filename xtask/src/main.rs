@@ -71,7 +71,6 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    // Before any thread: they inherit the blocked mask, and only the watcher waits for the signals.
     interrupt::watch();
     let outcome = match Arguments::parse().command {
         Command::Setup(arguments) => setup::run(&arguments),

@@ -16,7 +16,7 @@ use bailiwick_tests::real;
 use nix::unistd::Uid;
 
 use crate::process::Step;
-use crate::setup::toolchain::{LINKER_VERSION, LLVM_PREFIX};
+use crate::setup::toolchain::{Found, LINKER_VERSION, LLVM_PREFIX};
 use crate::stop::Stop;
 use crate::{Outcome, house, process};
 
@@ -39,7 +39,7 @@ pub(crate) fn ensure(real: bool) -> Outcome {
 
 /// For commands that may not install: an error that names what is missing.
 pub(crate) fn require() -> Outcome {
-    toolchain::find().map(|_| ()).map_err(|missing| Stop::Missing(missing.0))
+    complete().map(|_| ())
 }
 
 /// Runs the command.
@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     if plan.is_empty() {
         println!(
             "setup: nothing to do: {}; {} ({} ms)",
-            toolchain::find().map_err(|missing| Stop::Missing(missing.0))?,
+            complete()?,
             if arguments.real { "tools and real counterparts are here" } else { "tools are here" },
             began.elapsed().as_millis()
         );
@@ -60,9 +60,20 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         return Err(Stop::Missing(vec!["consent: nothing was installed".to_owned()]));
     }
     plan.carry_out()?;
-    let found = toolchain::find().map_err(|missing| Stop::Missing(missing.0))?;
+    let found = complete()?;
     println!("setup: done in {} s: {found}", began.elapsed().as_secs());
     Ok(())
+}
+
+fn complete() -> Result<String, Stop> {
+    match toolchain::find() {
+        Found::Complete(words) => Ok(words),
+        Found::Incomplete { missing, linker: false } => Err(Stop::Missing(vec![missing.to_string()])),
+        Found::Incomplete { missing, linker: true } => {
+            let linker = "a bpf-linker that starts (try: bpf-linker --version)".to_owned();
+            Err(Stop::Missing(vec![missing.to_string(), linker]))
+        }
+    }
 }
 
 /// What is missing now, in the order in which it will be brought.
@@ -76,9 +87,9 @@ struct Plan {
 impl Plan {
     fn make(real: bool) -> Self {
         let mut plan = Self { packages: needs::missing_packages(real), ..Self::default() };
-        if toolchain::find().is_err() {
-            plan.linker = !toolchain::linker_runs();
-            plan.packages.extend(toolchain::missing_packages(plan.linker));
+        if let Found::Incomplete { missing, linker } = toolchain::find() {
+            plan.packages.extend(toolchain::packages(&missing, linker));
+            plan.linker = linker;
         }
         plan.real = real && real::installed().is_none();
         plan

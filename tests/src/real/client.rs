@@ -32,6 +32,8 @@ pub enum ChatEvent {
     Chunk {
         /// the piece
         text: String,
+        /// since the request was sent
+        after_ms: u64,
     },
     /// The end of the answer.
     End {
@@ -52,6 +54,8 @@ pub enum ChatEvent {
         kind: Option<String>,
         /// what the exception says
         message: String,
+        /// the server's name for the request
+        request_id: Option<String>,
     },
 }
 

@@ -29,6 +29,7 @@
 //! answers only to its own API key.
 
 mod apt;
+mod cast;
 pub mod client;
 mod install;
 pub mod issuer;
@@ -41,6 +42,7 @@ mod tests;
 use std::io;
 use std::path::PathBuf;
 
+pub use cast::Players;
 pub use install::{Real, directory, install, installed};
 pub use launch::Launch;
 

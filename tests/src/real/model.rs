@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::install::find;
@@ -10,10 +11,12 @@ use super::{Launch, Real, RealError};
 /// The name under which the server offers the model.
 pub const ALIAS: &str = "smollm2";
 
-/// How to run one model server. It listens on a loopback address, as a model server behind Bailiwick does.
+/// How to run one model server.
 #[derive(Clone, Debug)]
 pub struct ModelServer<'a> {
-    /// on 127.0.0.1
+    /// where it listens; `::` is every address, of IPv4 too
+    pub address: IpAddr,
+    /// where it listens
     pub port: u16,
     /// a file with the key that callers must present; the credential that Bailiwick injects
     pub api_key_file: &'a Path,
@@ -44,7 +47,7 @@ impl Real {
             .arguments(["--library-path", &search])
             .arguments([text(&root.join("usr/bin/llama-server"))])
             .arguments(["--model", &text(&weights), "--alias", ALIAS])
-            .arguments(["--host", "127.0.0.1", "--port", &server.port.to_string()])
+            .arguments(["--host", &server.address.to_string(), "--port", &server.port.to_string()])
             .arguments(["--api-key-file", &text(server.api_key_file)])
             .arguments(["--log-prompts-dir", &text(server.prompts)])
             .arguments(["--threads", &server.threads.to_string(), "--ctx-size", "4096", "--parallel", "2"])
@@ -52,6 +55,9 @@ impl Real {
             .directory(&backends))
     }
 }
+
+/// What its log says when it has loaded the model and waits for requests.
+pub const READY: &str = "listening on http";
 
 /// What the model saw: every prompt as the server wrote it to its prompts directory, chat template and all, the
 /// oldest first.

@@ -120,7 +120,13 @@ fn the_model_server_streams_to_the_client_and_shows_what_the_model_saw() {
     let seen = directory.path().join("prompts");
     fs::create_dir(&seen).unwrap();
     let port = free_port();
-    let server = ModelServer { port, api_key_file: &api_key_file, prompts: &seen, threads: 1 };
+    let server = ModelServer {
+        address: Ipv4Addr::LOCALHOST.into(),
+        port,
+        api_key_file: &api_key_file,
+        prompts: &seen,
+        threads: 1,
+    };
     let log = fs::File::create(directory.path().join("log")).unwrap();
     let launch = real.model_server(&server).unwrap();
     let _running = Running(launch.command().stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());

@@ -1,4 +1,5 @@
-//! The eBPF toolchain as setup sees it: is one here, and what would Debian need to have one.
+//! The eBPF toolchain as setup sees it: is one here (`bailiwick-ebpf-build` knows, as it is what will use it), and what
+//! would Debian need to have one.
 //!
 //! Two kinds are known. Debian's own: `rustc-web` with a prebuilt `core` for the BPF target, and a bpf-linker built
 //! against the same LLVM. Rustup's: a nightly with `rust-src` (so that cargo can build `core`) and any bpf-linker.
@@ -6,6 +7,8 @@
 
 use std::path::Path;
 use std::process::Command;
+
+use bailiwick_ebpf_build::{Missing, MissingPart, Toolchain};
 
 use crate::{house, process};
 
@@ -19,49 +22,68 @@ pub(crate) const RUSTUP_WAY: &str = "an eBPF toolchain. Without Debian's package
     cargo install bpf-linker --locked\n\
     then run this command again: it will be found";
 
-/// What is missing, a line each.
-#[derive(Debug)]
-pub(crate) struct Missing(pub(crate) Vec<String>);
-
-/// Each file that Debian's way needs, and the package that brings it.
-const DEBIAN: &[(&str, &str)] = &[
-    ("/usr/bin/rustc", "rustc-web"),
-    ("/usr/lib/rustlib/bpfel-unknown-none/lib", "libstd-rust-web-dev-bpf"),
-];
-/// The same, for building bpf-linker.
-const DEBIAN_LLVM: &[(&str, &str)] = &[
+/// Debian's compiler, and its core for the target.
+const COMPILER: &[&str] = &["rustc-web", "libstd-rust-web-dev-bpf"];
+/// Each file that building bpf-linker needs, and the package that brings it.
+const LLVM: &[(&str, &str)] = &[
     ("/usr/lib/llvm-22/bin/llvm-config", "llvm-22-dev"),
     ("/usr/lib/llvm-22/lib/libPolly.a", "libpolly-22-dev"),
 ];
 
-/// The toolchain in words, or what is missing.
-pub(crate) fn find() -> Result<String, Missing> {
-    if !linker_runs() {
-        return Err(Missing(vec!["bpf-linker".to_owned()]));
-    }
-    if DEBIAN.iter().all(|(file, _)| Path::new(file).exists()) {
-        return Ok("eBPF by Debian's rustc and bpf-linker".to_owned());
-    }
-    let sysroot = process::answer(Command::new("rustc").args(["+nightly", "--print", "sysroot"]));
-    if sysroot.is_some_and(|path| Path::new(&path).join("lib/rustlib/src/rust/library/core").is_dir()) {
-        return Ok("eBPF by rustup's nightly and bpf-linker".to_owned());
-    }
-    Err(Missing(vec![RUSTUP_WAY.to_owned()]))
+/// What there is, or what is missing.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// All of it, in words.
+    Complete(String),
+    /// Parts are missing; `linker` too, or it does not start.
+    Incomplete {
+        /// what the builder of the eBPF programs says
+        missing: Missing,
+        /// whether bpf-linker has to be built
+        linker: bool,
+    },
 }
 
-/// Whether a bpf-linker is here and starts (it does not when its LLVM library has gone).
-pub(crate) fn linker_runs() -> bool {
+/// Looks for the toolchain. A linker that does not start (its LLVM library may have gone) counts as missing.
+pub(crate) fn find() -> Found {
+    let linker = !linker_runs();
+    match Toolchain::find() {
+        Ok(toolchain) if !linker => Found::Complete(toolchain.describe()),
+        Ok(_) => Found::Incomplete { missing: Missing { parts: vec![MissingPart::Linker] }, linker },
+        Err(missing) => Found::Incomplete { missing, linker },
+    }
+}
+
+/// The Debian packages that bring what is missing: of the compiler, and of LLVM where the linker is to be built.
+pub(crate) fn packages(missing: &Missing, linker: bool) -> Vec<&'static str> {
+    let compiler = missing.parts.iter().any(|part| match part {
+        MissingPart::Compiler | MissingPart::RustSource | MissingPart::Core => true,
+        MissingPart::Linker => false,
+    });
+    let compiler = if compiler { COMPILER } else { &[] };
+    let llvm =
+        LLVM.iter().filter(|(file, _)| linker && !Path::new(file).exists()).map(|(_, package)| *package);
+    compiler.iter().copied().chain(llvm).collect()
+}
+
+fn linker_runs() -> bool {
     house::find("bpf-linker")
         .is_some_and(|path| process::answer(Command::new(path).arg("--version")).is_some())
 }
 
-/// The Debian packages that bring what is missing of the compiler, and of LLVM where the linker is to be built.
-pub(crate) fn missing_packages(linker: bool) -> Vec<&'static str> {
-    let llvm = if linker { DEBIAN_LLVM } else { &[] };
-    DEBIAN
-        .iter()
-        .chain(llvm)
-        .filter(|(file, _)| !Path::new(file).exists())
-        .map(|(_, package)| *package)
-        .collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_compiler_needs_debians_and_a_linker_that_is_here_needs_no_llvm() {
+        use MissingPart::{Compiler, Core, Linker, RustSource};
+        for (parts, expected, why) in [
+            (vec![Compiler], COMPILER, "no compiler at all"),
+            (vec![Core, RustSource], COMPILER, "two compilers, neither complete"),
+            (vec![Linker], &[], "LLVM is asked for by what is not there, not by name"),
+        ] {
+            assert_eq!(packages(&Missing { parts }, false), expected, "{why}");
+        }
+    }
 }

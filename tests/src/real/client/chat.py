@@ -8,12 +8,19 @@ import json
 import os
 import ssl
 import sys
+import time
 
 import openai
 
 
 def tell(event, **fields):
     print(json.dumps({"event": event, **fields}), flush=True)
+
+
+def request_id(error):
+    """The server's name for the request: from the error's body, else from the header x-request-id."""
+    body = error.body if isinstance(error.body, dict) else {}
+    return body.get("request_id") or getattr(error, "request_id", None)
 
 
 def main():
@@ -26,6 +33,7 @@ def main():
         base_url=setting["base_url"], api_key=setting["token"] or "none", max_retries=0, timeout=60.0,
         http_client=openai.DefaultHttpxClient(verify=trust, trust_env=False))
     finish_reason, total_tokens = None, None
+    sent = time.monotonic()
     try:
         stream = client.chat.completions.create(
             model=setting["model"], max_tokens=int(setting["max_tokens"]), temperature=0, stream=True,
@@ -36,11 +44,12 @@ def main():
                 total_tokens = chunk.usage.total_tokens
             for choice in chunk.choices:
                 if choice.delta.content:
-                    tell("chunk", text=choice.delta.content)
+                    after_ms = round((time.monotonic() - sent) * 1000)
+                    tell("chunk", text=choice.delta.content, after_ms=after_ms)
                 finish_reason = choice.finish_reason or finish_reason
     except openai.APIError as error:
         tell("refused", exception=type(error).__name__, status=getattr(error, "status_code", None),
-             code=error.code, kind=error.type, message=error.message)
+             code=error.code, kind=error.type, message=error.message, request_id=request_id(error))
         return 3
     tell("end", finish_reason=finish_reason, total_tokens=total_tokens)
     return 0
