@@ -10,7 +10,9 @@ const DEFAULT_STATE: &str = "/var/lib/bailiwick";
 
 /// Why a key could not be read or made.
 #[derive(Debug, thiserror::Error)]
-#[error("{path}: {cause}; the agent needs a state directory that only it can write (StateDirectory=bailiwick)")]
+#[error(
+    "{path}: {cause}; the agent needs a state directory that only it can write (StateDirectory=bailiwick)"
+)]
 pub struct StateError {
     path: PathBuf,
     #[source]
@@ -23,7 +25,8 @@ pub struct StateError {
 /// # Errors
 /// [`StateError`] when the file cannot be read, or has another size.
 pub fn mask_key() -> Result<[u8; 32], StateError> {
-    let directory = std::env::var_os("STATE_DIRECTORY").map_or_else(|| PathBuf::from(DEFAULT_STATE), PathBuf::from);
+    let directory =
+        std::env::var_os("STATE_DIRECTORY").map_or_else(|| PathBuf::from(DEFAULT_STATE), PathBuf::from);
     let path = directory.join("mask.key");
     read_or_make(&path).map_err(|cause| StateError { path, cause })
 }
@@ -33,7 +36,9 @@ fn read_or_make(path: &Path) -> io::Result<[u8; 32]> {
         Ok(mut file) => {
             let mut bytes = Vec::with_capacity(32);
             file.read_to_end(&mut bytes)?;
-            bytes.try_into().map_err(|_| io::Error::other("the key is not 32 bytes long; restore it from a backup"))
+            bytes
+                .try_into()
+                .map_err(|_| io::Error::other("the key is not 32 bytes long; restore it from a backup"))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => make(path),
         Err(error) => Err(error),

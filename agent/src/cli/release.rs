@@ -41,9 +41,12 @@ pub(super) fn run(args: &ReleaseArgs) -> ExitCode {
         })
         .map_err(|error| format!("{error}; stop the agent first: systemctl stop bailiwick"))?;
         // Recorded first: a guard that comes down unrecorded is the worse failure.
-        log.append(control("guard-detached", [("reason", args.reason.as_str()), ("by", "bailiwick release")]))
-            .await
-            .map_err(|error| error.to_string())?;
+        log.append(control(
+            "guard-detached",
+            [("reason", args.reason.as_str()), ("by", "bailiwick release")],
+        ))
+        .await
+        .map_err(|error| error.to_string())?;
         let released = Site::find().and_then(|site| release(&site)).map_err(|error| error.to_string());
         log.close().await.map_err(|error| error.to_string())?;
         released

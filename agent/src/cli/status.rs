@@ -62,7 +62,11 @@ fn table(truth: &Status) -> String {
     let generation = truth.generation.map_or_else(|| "none".to_owned(), |number| number.to_string());
     let verdict = if truth.guarded { "guarded" } else { "NOT GUARDED" };
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "{verdict}: cgroup root {}, policy generation {generation}\n", truth.cgroup_root.display());
+    let _ = writeln!(
+        text,
+        "{verdict}: cgroup root {}, policy generation {generation}\n",
+        truth.cgroup_root.display()
+    );
     let _ = writeln!(text, "{:<14} {:<9} {:>8} {:>8}  TAG / PROBLEM", "HOOK", "ATTACHED", "LINK", "PROGRAM");
     for hook in &truth.hooks {
         let _ = writeln!(

@@ -21,7 +21,9 @@ impl Alert {
     pub fn new(event: &Event, regions: &RegionTable) -> Self {
         let subject = match (event.hook, event.source) {
             (Hook::Ingress, Some(source)) => source,
-            (Hook::Connect | Hook::SendMessage | Hook::Bind | Hook::Ingress | Hook::Egress, _) => event.destination,
+            (Hook::Connect | Hook::SendMessage | Hook::Bind | Hook::Ingress | Hook::Egress, _) => {
+                event.destination
+            }
         };
         let region = match regions.locate(subject.ip()) {
             Location::Known { regions, .. } => regions.first().map(ToString::to_string),
@@ -255,7 +257,15 @@ mod tests {
     fn an_alert_says_what_who_why_and_what_to_do() {
         let alert = Alert::new(&event(Hook::Connect, Reason::DestinationNotAllowed), &RegionTable::default());
         let message = alert.message();
-        for part in ["llama", "192.0.2.30:443", "refused", "3 times", "python3", "no region", "[[model.egress.allow]]"] {
+        for part in [
+            "llama",
+            "192.0.2.30:443",
+            "refused",
+            "3 times",
+            "python3",
+            "no region",
+            "[[model.egress.allow]]",
+        ] {
             assert!(message.contains(part), "{part:?} is missing in {message:?}");
         }
     }

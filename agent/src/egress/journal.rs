@@ -55,7 +55,8 @@ fn write(alert: &Alert) {
 }
 
 fn write_lost(count: u64) {
-    let message = format!("{count} alerts came faster than the journal took them; the audit trail has each of them");
+    let message =
+        format!("{count} alerts came faster than the journal took them; the audit trail has each of them");
     let fields = [("SYSLOG_IDENTIFIER", "bailiwick".to_owned()), ("BAILIWICK_COUNT", count.to_string())];
     if let Err(error) = journal_send(Priority::Warning, &message, fields.into_iter()) {
         tracing::warn!(%error, "{message}");
