@@ -1,4 +1,28 @@
-//! # The house (map to be completed as rooms land)
+//! # The house
+//!
+//! Bailiwick is one binary. What must not know about each other are crates of their own below this folder;
+//! what is here joins them. Three flows run through it, each readable top to bottom in one place:
+//!
+//! ```text
+//! request   proxy/handler.rs   accept → TLS → authenticate → authorize → mask → record → forward → mask → record
+//! egress    egress/mod.rs      kernel hook → verdict in the kernel → ring buffer → alert → journal, record
+//! config    config/            file → raw → compiled: one immutable policy for the proxy and for the kernel
+//! ```
+//!
+//! | room | what it is | what it must not do |
+//! |---|---|---|
+//! | [`cli`] | one file a command | decide anything |
+//! | [`config`] | TOML to [`config::settings::Settings`], or every error at once | touch kernel, network or disk beyond the files it names |
+//! | [`app`] | the only place that puts the parts together | anything else |
+//! | [`proxy`] | the request path, a stage a file | know of BPF |
+//! | [`identity`] | a credential to a principal | decide what a principal may do |
+//! | [`protocol`] | where text lives in requests, answers and events | know who calls |
+//! | [`egress`] | what the kernel refused, in words | decide anything |
+//! | [`state`] | keys that outlive a run | hold anything else |
+//! | `bailiwick-policy` | pure decisions: regions, rules, permits | I/O, clocks, async |
+//! | `bailiwick-masking` | bytes in, bytes out | I/O, keep or show what it matched |
+//! | `bailiwick-audit` | append, checkpoint, verify | hold payloads |
+//! | `bailiwick-kernel` | the only one that speaks to the kernel's BPF | know of HTTP |
 
 pub mod app;
 pub mod cli;
@@ -7,3 +31,4 @@ pub mod egress;
 pub mod identity;
 pub mod protocol;
 pub mod proxy;
+pub mod state;

@@ -45,3 +45,29 @@ impl serde::Serialize for Name {
         serializer.serialize_str(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_a_dns_label() {
+        for (text, valid, reason) in [
+            ("llama", true, "letters"),
+            ("7b", true, "starts with a digit"),
+            ("a-b-", true, "hyphens after the first byte"),
+            (&"a".repeat(63), true, "the longest"),
+            (&"a".repeat(64), false, "too long"),
+            ("", false, "empty"),
+            ("-a", false, "starts with a hyphen"),
+            ("Llama", false, "upper case"),
+            ("a_b", false, "underscore"),
+            ("a b", false, "blank"),
+            ("a/b", false, "would be a path"),
+            ("\u{e9}t\u{e9}", false, "not ASCII"),
+            ("a\n", false, "would forge a journal field"),
+        ] {
+            assert_eq!(Name::new(text).is_ok(), valid, "{text:?}: {reason}");
+        }
+    }
+}

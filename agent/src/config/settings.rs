@@ -1,4 +1,4 @@
-//! What a config means once it has compiled: only [`super::compile`] makes these.
+//! What a config means once it has compiled: only [`super::compile()`] makes these.
 
 use bailiwick_kernel::Rules;
 use bailiwick_masking::Mask;

@@ -1,94 +1,43 @@
-//! # protocol (theory statement to be written by the room's builder)
+//! # Protocol: what model APIs look like
+//!
+//! Which endpoints a model server has, and where text lives in their requests, answers and events. Pure: bytes in, bytes
+//! out; the proxy moves them. What is masked, and how, is the `bailiwick-masking` crate's matter; *where* is this room's.
+//!
+//! ```text
+//! request  method and path ──find──▶ endpoint;  body ──request──▶ read, identity stripped, masked
+//! answer   content type ──▶ text/event-stream ──sse──▶ events ──stream──▶ one channel a choice and path
+//!                           application/json  ──▶ held whole (64 MiB), masked
+//!                           anything else     ──▶ refused: it cannot be inspected
+//! ```
+//!
+//! ## Invariants
+//! * An endpoint is an exact method and path. There are no prefixes: model servers have dangerous ones next to useful ones.
+//! * Where a mask applies, every string, key and number that goes through has been scanned, whatever its name. Known names
+//!   only say *how*: as a piece of a longer text, as a text of its own, or not at all because it cannot be scanned.
+//! * A stream's text, put together per choice and path, is what masking the whole text gives, wherever the network cut it.
+//!   Text that is held back is released as an event of the same shape before the choice finishes.
+//! * What cannot be scanned is refused (images, audio, files, token ids in a request) or taken out (log probabilities and
+//!   token ids in an answer: they spell the text out, token by token, and become `null`).
+//! * What is not changed stays byte for byte. Without masks an answer is not even read.
+//! * Errors hold no text of a request or an answer.
+//!
+//! ## Tool calls
+//! The arguments of a tool call are JSON, useless before they are complete. They are held whole (1 MiB), masked as JSON,
+//! and released in one piece before the choice finishes, so that a caller always gets valid JSON.
+//!
+//! ## What it does not do
+//! It does not decode content encodings (the proxy asks for none), does not speak Anthropic's or Ollama's own shapes, and does
+//! not check that a request is one the model would accept.
 
-use crate::config::settings::ServerPreset;
-use bailiwick_masking::{Findings, Masker};
-use bailiwick_policy::Operation;
-use bytes::Bytes;
-use http::{Method, StatusCode};
+mod answer;
+mod endpoint;
+mod error;
+mod request;
+mod shape;
+mod sse;
+mod stream;
 
-/// One exact method and path that a server preset has.
-#[derive(Debug)]
-pub struct Endpoint {
-    /// stable name for records: `chat`, `completions`, `embeddings`, `models`, …
-    pub name: &'static str,
-    /// what policy calls it
-    pub operation: Operation,
-}
-
-/// The endpoint, by exact method and path (never a prefix); `None` is refused with 404 and recorded.
-#[must_use]
-pub fn find(_server: ServerPreset, _method: &Method, _path: &str) -> Option<&'static Endpoint> {
-    unimplemented!()
-}
-
-/// A request body, ready for the model.
-#[derive(Debug)]
-pub struct Request {
-    /// masked, identity fields removed (`user`, `safety_identifier`, `metadata.user_id`), else byte for byte
-    pub body: Bytes,
-    /// the caller asked for a stream
-    pub streamed: bool,
-    pub findings: Findings,
-}
-
-/// Reads, strips and masks a request body.
-/// # Errors
-/// [`ProtocolError`], never with the body's text in it
-pub fn request(_endpoint: &Endpoint, _body: &[u8], _masker: &Masker) -> Result<Request, ProtocolError> {
-    unimplemented!()
-}
-
-/// An answer on its way to the caller: SSE event by event, JSON whole (bounded).
-#[derive(Debug)]
-pub struct Answer {}
-impl Answer {
-    /// `content_type` as the model sent it; an unknown one is an error (fail closed).
-    /// # Errors
-    /// [`ProtocolError`]
-    pub fn new(
-        _endpoint: &Endpoint,
-        _status: StatusCode,
-        _content_type: Option<&str>,
-        _masker: Masker,
-    ) -> Result<Self, ProtocolError> {
-        unimplemented!()
-    }
-    /// Takes bytes as the network cut them, gives what may go to the caller now (may be empty).
-    /// # Errors
-    /// [`ProtocolError`]
-    pub fn push(&mut self, _bytes: &[u8]) -> Result<Bytes, ProtocolError> {
-        unimplemented!()
-    }
-    /// What was still held, at the end of the model's answer.
-    /// # Errors
-    /// [`ProtocolError`]
-    pub fn finish(&mut self) -> Result<Bytes, ProtocolError> {
-        unimplemented!()
-    }
-    /// What was masked so far.
-    #[must_use]
-    pub fn findings(&self) -> &Findings {
-        unimplemented!()
-    }
-    /// The bytes to send a caller in the stream's own shape when an error ends it midway (SSE error event); empty for JSON.
-    #[must_use]
-    pub fn error_event(&self, _error: &ProtocolError, _request_id: &str) -> Bytes {
-        unimplemented!()
-    }
-}
-
-/// What the caller may read; holds no payload.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{code}: {message}")]
-pub struct ProtocolError {
-    pub status: StatusCode,
-    /// kebab-case, also the audit reason
-    pub code: &'static str,
-    pub message: String,
-}
-
-/// `{"error": {"message", "type", "code", "param": null, "request_id"}}` (OpenAI's error shape).
-#[must_use]
-pub fn error_body(_status: StatusCode, _code: &str, _message: &str, _request_id: &str) -> Bytes {
-    unimplemented!()
-}
+pub use answer::Answer;
+pub use endpoint::{Endpoint, find};
+pub use error::{ProtocolError, error_body};
+pub use request::{Request, request};

@@ -1,18 +1,128 @@
-//! # proxy (theory statement to be written by the room's builder)
+//! # Proxy: the only way in to a model, and the story of a request
+//!
+//! ```text
+//!   listener.rs  accept → TLS (tls.rs) → HTTP/1.1 or HTTP/2, as ALPN agreed
+//!   handler.rs   the story, in one function:
+//!                  route.rs      which model, which endpoint        → Route
+//!                  identity      who is calling                     → Principal
+//!                  policy        may they, from there               → Permit
+//!                  body.rs       the body, bounded, then protocol's strip and mask
+//!                  ledger.rs     durably recorded                   → Admitted   (takes the Permit)
+//!                  upstream.rs   forwarded                          (demands an Admitted)
+//!                  relay.rs      the answer, masked as it streams   → Ending     (all but the last byte)
+//!                  ledger.rs     the outcome, durably recorded      → Settled    (takes the Admitted)
+//!                  reply.rs      the last byte                      (demands a Settled)
+//!   error.rs     every refusal → one status, one code, one message
+//! ```
+//!
+//! ## What holds
+//! - **The order is in the types.** `Upstream::forward` wants an `Admitted`, which only a durable `admit`
+//!   record gives and only for a `Permit`, which only the policy makes. `Reply::end` wants a `Settled`, which only
+//!   a durable `outcome` record gives. `Reply::refuse` wants a `Recorded`, from a durable `denied` record.
+//! - **If the trail cannot be written, nothing is forwarded** (503 `audit-unavailable`); if the outcome cannot be
+//!   written, the answer's last byte is never sent, nor an event stream's `[DONE]`: the connection or stream is cut.
+//! - **No byte passes unseen.** The body is read whole, bounded, and rewritten by `protocol`; the answer goes
+//!   through `protocol::Answer`. Encoded bodies are refused both ways. An unknown path, method or content type is refused.
+//! - **The model never learns who calls**: its request is built anew from a short list of headers, with the model's
+//!   own credential. **The caller never learns what answers**: so is the answer. No header is copied in bulk.
+//! - **Who leaves, cancels.** A request runs in a task of its own that watches its caller; when the caller is gone
+//!   the connection to the model is closed at once, before the first token too, and the outcome is recorded as `cancelled`.
+//! - **Everything is bounded**: connections, streams, headers, bodies, the time a silent peer is waited for. Times
+//!   are idle times, never the length of a request: a model may think and speak for an hour. Back-pressure
+//!   reaches from the caller to the model: one piece is in flight between them, and no queue grows.
+//! - A caller's address is its socket's. No header is believed about it.
+//!
+//! ## What it does not do
+//! It does not balance, retry, cache or follow redirects. It opens one connection to the model a request, on loopback: a
+//! request never rides on a connection whose state another one left, and closing it is cancelling. It does not
+//! reload certificates or credentials: a restart does (units restart fast, the guard stays shut meanwhile). A request
+//! that is not HTTP at all is answered by the HTTP library with a bare 400; it is recorded all the same.
+
+mod body;
+mod error;
+mod handler;
+mod headers;
+mod ledger;
+mod limits;
+mod listener;
+mod relay;
+mod reply;
+mod request_id;
+mod route;
+mod tls;
+mod upstream;
+
+pub use limits::Limits;
 
 use crate::config::settings::Settings;
+use crate::identity::{Authenticator, Timing};
 use bailiwick_audit::Log;
+use bailiwick_policy::Name;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use upstream::Upstream;
+
+/// Everything that requests share.
+struct Proxy {
+    settings: Arc<Settings>,
+    limits: Limits,
+    authenticator: Authenticator,
+    log: Log,
+    upstreams: BTreeMap<Name, Upstream>,
+}
 
 /// Binds the listener (errors here stop the start), then serves until `stop` becomes true, then drains (bounded).
+/// `ready` is told the address once connections are accepted.
+///
 /// # Errors
-/// when it cannot bind, or TLS files cannot be read
+/// when it cannot bind, or TLS files or a model's credential cannot be read; the message names the file and the cure
 pub async fn serve(
-    _settings: Arc<Settings>,
-    _log: Log,
-    _ready: tokio::sync::oneshot::Sender<std::net::SocketAddr>,
-    _stop: watch::Receiver<bool>,
-) -> std::io::Result<()> {
-    unimplemented!()
+    settings: Arc<Settings>,
+    log: Log,
+    ready: oneshot::Sender<SocketAddr>,
+    stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    serve_within(settings, log, Limits::default(), Timing::default(), ready, stop).await
+}
+
+/// As [`serve`], within other bounds than the default ones.
+///
+/// # Errors
+/// as [`serve`]
+pub async fn serve_within(
+    settings: Arc<Settings>,
+    log: Log,
+    limits: Limits,
+    timing: Timing,
+    ready: oneshot::Sender<SocketAddr>,
+    stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let acceptor = tls::acceptor(&settings.proxy.tls)?;
+    let upstreams = settings
+        .models
+        .iter()
+        .map(|(name, model)| Ok((name.clone(), Upstream::new(model)?)))
+        .collect::<io::Result<_>>()?;
+    let listener = TcpListener::bind(settings.proxy.listen).await.map_err(|error| {
+        let at = settings.proxy.listen;
+        io::Error::new(error.kind(), format!("cannot listen on {at}: {error}; see [proxy] listen"))
+    })?;
+    let authenticator = Authenticator::with_timing(settings.issuers.clone(), timing);
+    let proxy = Arc::new(Proxy { settings, limits, authenticator, log, upstreams });
+
+    // Whoever asked for the start may be gone already; serving goes on until `stop` says otherwise.
+    let _unheard = ready.send(listener.local_addr()?);
+    let (running, mut all_told) = mpsc::channel(1);
+    listener::accept_until_stopped(listener, acceptor, &proxy, &running, stop).await;
+
+    // No connection is left, so every story that is still told has lost its caller and is about to record that.
+    drop(running);
+    if tokio::time::timeout(limits.last_words, all_told.recv()).await.is_err() {
+        tracing::warn!("some requests had not recorded their outcome when the proxy stopped");
+    }
+    Ok(())
 }

@@ -1,0 +1,122 @@
+//! The writer: one thread that takes whatever has queued up while the last fsync ran, writes it as one frame, syncs it once,
+//! and only then acknowledges it.
+
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::disk::Store;
+use crate::error::AuditError;
+use crate::health::Health;
+use crate::integrate::Message;
+use crate::record::Index;
+use crate::wal::{SEGMENT_BYTES, Segment};
+
+/// A batch is closed once it has this many bytes; a record may exceed it by its own length.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// What callers ask of the writer.
+pub(crate) enum Command {
+    Append { entry: Vec<u8>, reply: oneshot::Sender<Result<Index, Arc<str>>> },
+    Close(oneshot::Sender<Result<(), Arc<str>>>),
+}
+
+/// The writer's state.
+pub(crate) struct Committer {
+    pub(crate) store: Arc<Store>,
+    pub(crate) segment: Segment,
+    pub(crate) next: u64,
+    pub(crate) health: Arc<Health>,
+    /// Bounded: an integrator that falls far behind slows appends down instead of filling the memory.
+    pub(crate) durable: SyncSender<Message>,
+}
+
+#[derive(Default)]
+struct Batch {
+    entries: Vec<Vec<u8>>,
+    replies: Vec<oneshot::Sender<Result<Index, Arc<str>>>>,
+    bytes: usize,
+}
+
+impl Committer {
+    /// The thread. Ends on a close, or when the last caller is gone.
+    pub(crate) fn run(mut self, commands: &mut mpsc::Receiver<Command>) {
+        while let Some(first) = commands.blocking_recv() {
+            let mut batch = Batch::default();
+            let mut next = Some(first);
+            let mut closing = None;
+            while let Some(command) = next {
+                match command {
+                    Command::Append { entry, reply } => {
+                        batch.bytes += entry.len();
+                        batch.entries.push(entry);
+                        batch.replies.push(reply);
+                    }
+                    Command::Close(reply) => {
+                        closing = Some(reply);
+                        break;
+                    }
+                }
+                next = if batch.bytes < BATCH_BYTES { commands.try_recv().ok() } else { None };
+            }
+            self.commit(batch);
+            if let Some(reply) = closing {
+                self.close(reply);
+                return;
+            }
+        }
+    }
+
+    fn commit(&mut self, batch: Batch) {
+        if batch.entries.is_empty() {
+            return;
+        }
+        let first = self.next;
+        match self.make_durable(first, &batch.entries) {
+            Ok(()) => {
+                for (index, reply) in (first..).zip(batch.replies) {
+                    // A caller that gave up waiting is no reason to stop.
+                    let _ = reply.send(Ok(Index(index)));
+                }
+                if self.durable.send(Message::Durable(batch.entries)).is_err() {
+                    self.health
+                        .fail(&AuditError::Failed { cause: "the thread that makes tiles ended".into() });
+                }
+            }
+            Err(cause) => {
+                for reply in batch.replies {
+                    let _ = reply.send(Err(Arc::clone(&cause)));
+                }
+            }
+        }
+    }
+
+    fn make_durable(&mut self, first: u64, entries: &[Vec<u8>]) -> Result<(), Arc<str>> {
+        self.health.check()?;
+        self.roll(SEGMENT_BYTES)?;
+        // After a failed fsync the kernel marks pages clean that never reached the disk: asking again would lie.
+        self.segment.commit(&self.store, first, entries).map_err(|error| self.health.fail(&error))?;
+        self.next += entries.len() as u64;
+        self.health.counts.commit(entries.len() as u64);
+        Ok(())
+    }
+
+    /// Begins a new segment when the current one has reached this length.
+    fn roll(&mut self, length: u64) -> Result<(), Arc<str>> {
+        if self.segment.length() >= length {
+            self.segment =
+                Segment::create(&self.store, self.next).map_err(|error| self.health.fail(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Leaves an empty segment behind, so that a closed trail consists of signed bytes only.
+    fn close(mut self, reply: oneshot::Sender<Result<(), Arc<str>>>) {
+        if self.health.check().is_ok() && !self.segment.is_empty() {
+            // A failure is in the health, which the integrator reports.
+            let _ = self.roll(0);
+        }
+        let _ = self.durable.send(Message::Close(reply));
+    }
+}

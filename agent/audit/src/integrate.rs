@@ -1,0 +1,159 @@
+//! From durable entries to tiles and a signed checkpoint: a thread of its own, so that appends never wait for it.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use signed_note::StandardSigner;
+use tlog_tiles::record_hash;
+use tokio::sync::oneshot;
+
+use crate::checkpoint;
+use crate::disk::Store;
+use crate::error::{At, AuditError};
+use crate::health::Health;
+use crate::layout::{CHECKPOINT, Kind, TILE_WIDTH, TileName, push_entry};
+use crate::tree::{Edge, partial_bundle, partial_names};
+use crate::wal;
+
+/// How long an entry may be durable but not yet signed.
+pub(crate) const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Durable bytes held in memory before they are integrated early.
+const PENDING_BYTES: usize = 16 << 20;
+
+/// The published part of the log: tiles up to [`Edge::size`], and what is needed to go on.
+pub(crate) struct Published {
+    pub(crate) edge: Edge,
+    /// the unfinished entry bundle
+    pub(crate) bundle: Vec<u8>,
+}
+
+/// Writes tiles and checkpoints.
+pub(crate) struct Integrator {
+    pub(crate) store: Arc<Store>,
+    pub(crate) signer: StandardSigner,
+    pub(crate) published: Published,
+}
+
+impl Integrator {
+    /// Adds durable entries to the tiles, then signs a checkpoint over them, then removes what it replaces.
+    pub(crate) fn integrate(&mut self, entries: &[Vec<u8>]) -> Result<(), AuditError> {
+        let before = self.published.edge.size();
+        let mut directories = BTreeSet::new();
+        for entry in entries {
+            push_entry(&mut self.published.bundle, entry);
+            for (name, tile) in self.published.edge.push(record_hash(entry)) {
+                directories.insert(self.store.place(&name.path(), &tile, 0o644)?.1);
+                if name.kind == Kind::Hashes(0) {
+                    let bundle = std::mem::take(&mut self.published.bundle);
+                    let name = TileName::full(Kind::Entries, name.number);
+                    directories.insert(self.store.place(&name.path(), &bundle, 0o644)?.1);
+                }
+            }
+        }
+        let size = self.published.edge.size();
+        if let Some(name) = partial_bundle(size) {
+            directories.insert(self.store.place(&name.path(), &self.published.bundle, 0o644)?.1);
+        }
+        for (name, tile) in self.published.edge.partial_tiles() {
+            directories.insert(self.store.place(&name.path(), &tile, 0o644)?.1);
+        }
+        for directory in directories {
+            self.store.disk().sync_directory(&directory).at("sync the directory", &directory)?;
+        }
+        self.sign()?;
+        self.discard_replaced(before)
+    }
+
+    /// Publishes a checkpoint over the tiles as they are.
+    pub(crate) fn sign(&self) -> Result<(), AuditError> {
+        let edge = &self.published.edge;
+        let bytes = checkpoint::sign(&self.signer, edge.size(), edge.root());
+        let bytes = bytes.ok_or(AuditError::Failed { cause: "the checkpoint could not be signed".into() })?;
+        self.store.publish(CHECKPOINT.as_ref(), &bytes, 0o644).map(drop)
+    }
+
+    /// Partial tiles of the checkpoint before, and segments of the write-ahead log that are wholly in the tiles.
+    fn discard_replaced(&self, before: u64) -> Result<(), AuditError> {
+        let size = self.published.edge.size();
+        let names = |size| partial_names(size).into_iter().chain(partial_bundle(size));
+        let current: BTreeSet<TileName> = names(size).collect();
+        for old in names(before).filter(|old| !current.contains(old)) {
+            self.store.discard(&old.path())?;
+        }
+        let directory = self.store.path(wal::DIRECTORY);
+        let mut segments: Vec<PathBuf> = Vec::new();
+        for entry in std::fs::read_dir(&directory).at("list", &directory)? {
+            segments.push(entry.at("list", &directory)?.path());
+        }
+        segments.sort_unstable();
+        let covered = wal::segment_path(size);
+        // A segment is in the tiles when the next one begins at or below the signed size.
+        for pair in segments.windows(2).take_while(|pair| pair[1].file_name() <= covered.file_name()) {
+            self.store.discard(&pair[0])?;
+        }
+        Ok(())
+    }
+}
+
+/// What the committer hands on.
+pub(crate) enum Message {
+    /// Entries that are durable in the write-ahead log, in order.
+    Durable(Vec<Vec<u8>>),
+    /// Sign a last checkpoint, say how it went, and end.
+    Close(oneshot::Sender<Result<(), Arc<str>>>),
+}
+
+/// The thread: collects what is durable and integrates it every [`CHECKPOINT_INTERVAL`].
+///
+/// It holds the directory's lock: it is the last to write.
+pub(crate) fn run(mut integrator: Integrator, messages: &Receiver<Message>, health: &Health, lock: File) {
+    let mut pending = Vec::new();
+    let mut bytes = 0;
+    let mut due: Option<Instant> = None;
+    loop {
+        let message = match due {
+            None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(due) => messages.recv_timeout(due.saturating_duration_since(Instant::now())),
+        };
+        let (publish, closing) = match message {
+            Ok(Message::Durable(entries)) => {
+                bytes += entries.iter().map(Vec::len).sum::<usize>();
+                pending.extend(entries);
+                let due = *due.get_or_insert_with(|| Instant::now() + CHECKPOINT_INTERVAL);
+                (bytes >= PENDING_BYTES || due <= Instant::now(), None)
+            }
+            Ok(Message::Close(reply)) => (true, Some(Some(reply))),
+            Err(RecvTimeoutError::Timeout) => (true, None),
+            Err(RecvTimeoutError::Disconnected) => (true, Some(None)),
+        };
+        if publish {
+            let entries = std::mem::take(&mut pending);
+            (bytes, due) = (0, None);
+            // Once failed, tiles in memory and on disk may differ: nothing more is signed.
+            if health.check().is_ok() && !entries.is_empty() {
+                match integrator.integrate(&entries) {
+                    Ok(()) => health.counts.checkpoint(),
+                    Err(error) => drop(health.fail(&error)),
+                }
+            }
+        }
+        if let Some(reply) = closing {
+            drop(lock);
+            if let Some(reply) = reply {
+                // The one who closes may have given up waiting.
+                let _ = reply.send(health.check());
+            }
+            return;
+        }
+    }
+}
+
+/// How many entries a bundle of a log of this size holds at its number.
+pub(crate) fn bundle_width(number: u64, size: u64) -> u64 {
+    size.saturating_sub(number * TILE_WIDTH).min(TILE_WIDTH)
+}

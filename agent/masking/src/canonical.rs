@@ -1,0 +1,166 @@
+//! The canonical form: what a reader sees, character by character, with a map back to the bytes it came from.
+//!
+//! Folding is a function of one character, without context, so that it cannot depend on where the text was cut. It
+//! covers what is used to slip a value past a filter: full-width and mathematical letters and digits, digits of other
+//! scripts, the dots of IDNA, unusual spaces and dashes, and characters that show nothing at all.
+
+/// A run of characters that show nothing is cut to this many. Nobody writes more, and without a limit they could make a
+/// match longer than any bound.
+pub(crate) const LONGEST_INVISIBLE: u32 = 32;
+
+/// Canonical characters and, for each, the bytes `start..end` of the text it came from.
+#[derive(Default)]
+pub(crate) struct View {
+    chars: Vec<char>,
+    spans: Vec<(u32, u32)>,
+    invisible: u32,
+}
+
+/// What [`View::push`] did with a character.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    /// It stays in the text (whether or not it shows).
+    Kept,
+    /// One invisible character too many: the caller takes it out of the text.
+    Excess,
+}
+
+impl View {
+    pub(crate) fn chars(&self) -> &[char] {
+        &self.chars
+    }
+
+    /// Where in the text the canonical character at `index` starts and ends.
+    pub(crate) fn span(&self, index: usize) -> (usize, usize) {
+        let (start, end) = self.spans[index];
+        (start as usize, end as usize)
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.chars.clear();
+        self.spans.clear();
+        self.invisible = 0;
+    }
+
+    /// Takes one character that came from the bytes `start..end`.
+    pub(crate) fn push(&mut self, c: char, start: u32, end: u32) -> Pushed {
+        if c.is_ascii() {
+            self.chars.push(c);
+            self.spans.push((start, end));
+            self.invisible = 0;
+            return Pushed::Kept;
+        }
+        match fold(c) {
+            Some(folded) => {
+                self.chars.push(folded);
+                self.spans.push((start, end));
+                self.invisible = 0;
+                Pushed::Kept
+            }
+            None if self.invisible == LONGEST_INVISIBLE => Pushed::Excess,
+            None => {
+                self.invisible += 1;
+                Pushed::Kept
+            }
+        }
+    }
+
+    /// Takes characters that are all ASCII, the first of which came from the byte at `start`.
+    pub(crate) fn push_ascii(&mut self, text: &[u8], start: u32) {
+        if let Some(end) = u32::try_from(text.len()).ok().and_then(|length| start.checked_add(length)) {
+            self.chars.extend(text.iter().map(|byte| char::from(*byte)));
+            self.spans.extend((start..end).map(|at| (at, at + 1)));
+            self.invisible = 0;
+        }
+    }
+
+    /// Forgets the first `count` characters and the first `bytes` bytes of the text.
+    pub(crate) fn drain(&mut self, count: usize, bytes: u32) {
+        self.chars.drain(..count);
+        self.spans.drain(..count);
+        for (start, end) in &mut self.spans {
+            *start -= bytes;
+            *end -= bytes;
+        }
+    }
+}
+
+/// The canonical form of one character; `None` when it shows nothing.
+pub(crate) fn fold(c: char) -> Option<char> {
+    let code = u32::from(c);
+    match code {
+        0..=0x7f => Some(c),
+        // Soft hyphen, grapheme joiner, Mongolian separators, zero-width, directional marks and isolates, word joiner and
+        // invisible operators, variation selectors, byte order mark, tags.
+        0xad | 0x34f | 0x61c | 0x180b..=0x180f | 0x200b..=0x200f | 0x202a..=0x202e | 0x2060..=0x206f => None,
+        0xfe00..=0xfe0f | 0xfeff | 0xe0000..=0xe0fff => None,
+        0xff01..=0xff5e => char::from_u32(code - 0xff01 + 0x21),
+        // Full stops that IDNA reads as a label separator, and small forms.
+        0x3002 | 0xff61 | 0xfe52 | 0x2024 => Some('.'),
+        0xfe6b => Some('@'),
+        0xa0 | 0x1680 | 0x2000..=0x200a | 0x202f | 0x205f | 0x3000 => Some(' '),
+        0x2010..=0x2015 | 0x2043 | 0x2212 | 0xfe58 | 0xfe63 => Some('-'),
+        0x1d400..=0x1d6a3 => Some(letter(code - 0x1d400)),
+        0x1d7ce..=0x1d7ff => Some(digit((code - 0x1d7ce) % 10)),
+        _ => Some(decimal(code).map_or(c, digit)),
+    }
+}
+
+/// Mathematical letters come as A–Z, a–z, over and over, one style after another.
+fn letter(offset: u32) -> char {
+    let index = u8::try_from(offset % 52).unwrap_or(0);
+    char::from(if index < 26 { b'A' + index } else { b'a' + index - 26 })
+}
+
+fn digit(value: u32) -> char {
+    char::from_digit(value, 10).unwrap_or('0')
+}
+
+/// Decimal digits of other scripts, and superscript and subscript ones.
+fn decimal(code: u32) -> Option<u32> {
+    const ZEROS: &[u32] = &[
+        0x660, 0x6f0, 0x7c0, 0x966, 0x9e6, 0xa66, 0xae6, 0xb66, 0xbe6, 0xc66, 0xce6, 0xd66, 0xe50, 0xed0,
+        0xf20, 0x1040, 0x17e0, 0x1810, 0x2080, 0x1fbf0,
+    ];
+    match code {
+        0xb2 | 0xb3 => Some(code - 0xb0),
+        0xb9 => Some(1),
+        0x2070 | 0x2074..=0x2079 => Some(code - 0x2070),
+        _ => ZEROS.iter().find(|zero| (**zero..**zero + 10).contains(&code)).map(|zero| code - zero),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folded(text: &str) -> String {
+        text.chars().filter_map(fold).collect()
+    }
+
+    #[test]
+    fn what_looks_alike_folds_to_ascii() {
+        for (text, canonical, why) in [
+            ("alice@example.com", "alice@example.com", "ASCII is itself"),
+            ("ａｌｉｃｅ＠ｅｘａｍｐｌｅ．ｃｏｍ", "alice@example.com", "full-width forms"),
+            ("example。com｡x﹒y", "example.com.x.y", "IDNA's dots and the small one"),
+            ("al\u{200b}i\u{ad}c\u{2060}e\u{feff}", "alice", "characters that show nothing"),
+            ("4111\u{a0}1111\u{2009}1111\u{202f}1111", "4111 1111 1111 1111", "unusual spaces"),
+            ("4111‐1111–1111−1111", "4111-1111-1111-1111", "unusual dashes"),
+            ("𝟒𝟏𝟏𝟏 𝐚𝒃", "4111 ab", "mathematical letters and digits"),
+            ("٤١١١ ४१ ⁴¹₁₁", "4111 41 4111", "digits of other scripts, super- and subscripts"),
+            ("Grüße, 世界 é", "Grüße, 世界 é", "everything else is itself"),
+        ] {
+            assert_eq!(folded(text), canonical, "{why}");
+        }
+    }
+
+    #[test]
+    fn long_runs_of_nothing_are_cut() {
+        let mut view = View::default();
+        let kept = (0..100).filter(|i| view.push('\u{200b}', i * 3, i * 3 + 3) == Pushed::Kept).count();
+        assert_eq!(kept, LONGEST_INVISIBLE as usize);
+        assert_eq!(view.push('a', 300, 301), Pushed::Kept);
+        assert_eq!(view.push('\u{200b}', 301, 304), Pushed::Kept, "a character that shows starts a new run");
+    }
+}

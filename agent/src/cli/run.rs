@@ -1,0 +1,62 @@
+//! `bailiwick run`: guard the models and serve the proxy.
+
+use super::ConfigPath;
+use crate::config::{self, HostFacts};
+use crate::{app, state};
+use bailiwick_kernel::{Site, own_slice};
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// Arguments of `bailiwick run`.
+#[derive(Debug, clap::Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    config: ConfigPath,
+}
+
+/// Runs until a signal. Exit 2: the config or the host cannot be used and nothing was changed; 1: it failed
+/// later (the guard stays).
+pub(super) fn run(args: &RunArgs) -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(EnvFilter::try_from_env("BAILIWICK_LOG").unwrap_or_else(|_| EnvFilter::new("info")))
+        // journald stamps each line itself.
+        .without_time()
+        .with_ansi(false)
+        .init();
+
+    let prepared = Site::find().and_then(|site| Ok((site, own_slice()?)));
+    let (site, agent_cgroup) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => return refuse(&error),
+    };
+    let mask_key = match state::mask_key() {
+        Ok(key) => key,
+        Err(error) => return refuse(&error),
+    };
+    let facts = HostFacts::of_this_host(agent_cgroup, mask_key);
+    let settings = match config::load(&args.config.config, &facts) {
+        Ok(settings) => settings,
+        Err(errors) => return refuse(&errors),
+    };
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return refuse(&error),
+    };
+    match runtime.block_on(app::run(settings, &site)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn refuse(error: &dyn std::fmt::Display) -> ExitCode {
+    tracing::error!("{error}");
+    ExitCode::from(2)
+}

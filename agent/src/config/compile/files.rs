@@ -1,0 +1,133 @@
+//! The files that a config names: looked for, never shown.
+
+use super::super::errors::Problem;
+use super::super::host::HostFacts;
+use super::super::report::{At, Report};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::{Component, Path, PathBuf};
+
+/// What must be in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// PEM certificates.
+    Certificates,
+    /// A PEM private key.
+    Key,
+}
+
+/// An absolute path.
+pub(super) fn absolute(path: &At<String>, report: &Report<'_>) -> Option<PathBuf> {
+    if path.value.starts_with('/') && !path.value.contains('\0') {
+        Some(PathBuf::from(&path.value))
+    } else {
+        report.error(&path.place, Problem::Invalid, "not an absolute path", "start it with /");
+        None
+    }
+}
+
+/// An absolute path to a file with that content.
+pub(super) fn pem(
+    path: &At<String>,
+    content: Content,
+    host: &HostFacts,
+    report: &Report<'_>,
+) -> Option<PathBuf> {
+    let file = absolute(path, report)?;
+    if !host.check_files {
+        return Some(file);
+    }
+    if let Err((message, cure)) = openable(&file) {
+        report.error(&path.place, Problem::MissingFile, message, cure);
+        return None;
+    }
+    // What the parser says may quote the file, so it is not passed on.
+    let (holds, wanted) = match content {
+        Content::Certificates => {
+            let holds = CertificateDer::pem_file_iter(&file).is_ok_and(|certificates| {
+                let read: Vec<bool> = certificates.map(|certificate| certificate.is_ok()).collect();
+                !read.is_empty() && read.iter().all(|read| *read)
+            });
+            (holds, "no PEM certificate in this file")
+        }
+        Content::Key => (PrivateKeyDer::from_pem_file(&file).is_ok(), "no PEM private key in this file"),
+    };
+    if holds {
+        Some(file)
+    } else {
+        report.error(&path.place, Problem::Invalid, wanted, "name another file, or convert this one to PEM");
+        None
+    }
+}
+
+/// Where a model's credential is read from: a systemd credential by its name, or a file by its path.
+pub(super) fn credential(
+    credential: &At<String>,
+    model: &str,
+    host: &HostFacts,
+    report: &Report<'_>,
+    warnings: &mut Vec<String>,
+) -> Option<PathBuf> {
+    let text = credential.value.as_str();
+    let named = !text.starts_with('/');
+    if named && !is_file_name(text) {
+        let cure = "use a systemd credential's name or an absolute path; never the credential itself";
+        report.error(&credential.place, Problem::Invalid, "neither a name nor an absolute path", cure);
+        return None;
+    }
+    let path = if named { host.credential(text) } else { PathBuf::from(text) };
+    if host.check_files && named && host.credentials_directory.is_none() {
+        warnings.push(format!(
+            "model \"{model}\": its credential can only be looked for when the service runs; \
+             load it with LoadCredential= or ImportCredential= in the unit (systemd.exec(5))"
+        ));
+    } else if host.check_files
+        && let Err((message, cure)) = openable(&path)
+    {
+        let cure = if named { "load it with LoadCredential= in the unit (systemd.exec(5))" } else { cure };
+        report.error(&credential.place, Problem::MissingFile, message, cure);
+        return None;
+    }
+    Some(path)
+}
+
+fn is_file_name(text: &str) -> bool {
+    let mut components = Path::new(text).components();
+    let one = matches!(components.next(), Some(Component::Normal(part)) if part.as_encoded_bytes() == text.as_bytes());
+    one && components.next().is_none()
+        && text.len() <= 255
+        && !text.chars().any(|c| c.is_control() || c.is_whitespace())
+}
+
+/// Opens a file as the agent will, to see that it can; a pipe or a device is not opened.
+fn openable(path: &Path) -> Result<(), (String, &'static str)> {
+    let check = || {
+        let found = path.metadata()?;
+        if found.is_file() {
+            File::open(path).map(|_| found.len())
+        } else {
+            Err(std::io::Error::from(if found.is_dir() {
+                ErrorKind::IsADirectory
+            } else {
+                ErrorKind::InvalidInput
+            }))
+        }
+    };
+    match check() {
+        Ok(0) => Err(("the file is empty".to_owned(), "put something in, or name another file")),
+        Ok(_) => Ok(()),
+        Err(error) => match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => {
+                Err(("no such file".to_owned(), "make it, or name another file"))
+            }
+            ErrorKind::PermissionDenied => Err((
+                "the file may not be read".to_owned(),
+                "let the agent's user read it; check as that user",
+            )),
+            ErrorKind::IsADirectory => Err(("a directory, not a file".to_owned(), "name a file in it")),
+            _ => Err(("the file cannot be read".to_owned(), "name a regular file")),
+        },
+    }
+}

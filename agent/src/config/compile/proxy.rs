@@ -1,0 +1,82 @@
+//! The proxy's listener.
+
+use super::super::errors::Problem;
+use super::super::host::HostFacts;
+use super::super::raw;
+use super::super::report::{At, Report};
+use super::super::settings::{Proxy, Tls};
+use super::files::{self, Content};
+use super::{bounded, described};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// Bytes of a request body allowed unless the config says otherwise, at least and at most.
+const MAX_BODY: u64 = 16 << 20;
+const SMALLEST_MAX_BODY: u64 = 1 << 10;
+const LARGEST_MAX_BODY: u64 = 1 << 30;
+
+/// The listener, if all of it could be read.
+pub(super) fn compile(
+    raw: &raw::Proxy,
+    models: &[raw::Model],
+    host: &HostFacts,
+    report: &Report<'_>,
+    warnings: &mut Vec<String>,
+) -> Option<Proxy> {
+    let listen = raw.listen.as_ref().and_then(|listen| listen_address(listen, models, report));
+    let certificate =
+        raw.certificate.as_ref().and_then(|path| files::pem(path, Content::Certificates, host, report));
+    let key = raw.key.as_ref().and_then(|path| files::pem(path, Content::Key, host, report));
+    let max_body = match &raw.max_body {
+        None => Some(MAX_BODY),
+        Some(bytes) => bounded(bytes, SMALLEST_MAX_BODY, LARGEST_MAX_BODY, "bytes", report),
+    };
+    if let Some(key) = key.as_deref().filter(|_| host.check_files)
+        && readable_by_all(key)
+    {
+        warnings
+            .push(format!("{}: every user of this host can read the TLS key; chmod 600 it", key.display()));
+    }
+    if listen.is_some_and(|listen| listen.port() == 0) {
+        warnings
+            .push("proxy.listen: port 0 is another port at every start; name one, such as 8443".to_owned());
+    }
+    Some(Proxy { listen: listen?, tls: Tls { certificate: certificate?, key: key? }, max_body: max_body? })
+}
+
+fn listen_address(listen: &At<String>, models: &[raw::Model], report: &Report<'_>) -> Option<SocketAddr> {
+    let Ok(address) = listen.value.parse::<SocketAddr>() else {
+        let digits = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+        let port = listen.value.rsplit_once(':').map(|(_, port)| port).filter(|port| digits(port));
+        match port {
+            Some(port) if port.parse::<u16>().is_err() => {
+                report.error(
+                    &listen.place,
+                    Problem::OutOfRange,
+                    "not a port",
+                    "use a number from 1 to 65535",
+                );
+            }
+            _ => {
+                let cure = "write an address and a port, such as \"[::]:8443\" or \"192.0.2.1:8443\"";
+                report.error(&listen.place, Problem::Invalid, "not an address with a port", cure);
+            }
+        }
+        return None;
+    };
+    // The kernel keeps a model's port for its slice, so that the proxy could not bind it.
+    let same_port = |model: &&raw::Model| {
+        model.port.as_ref().is_some_and(|port| port.value == i128::from(address.port()))
+    };
+    if let Some(port) = models.iter().find(same_port).and_then(|model| model.port.as_ref()) {
+        let message = format!("the port is the model's ({})", described(&port.place, report));
+        report.error(&listen.place, Problem::Conflict, message, "listen on another port");
+        return None;
+    }
+    Some(address)
+}
+
+fn readable_by_all(path: &Path) -> bool {
+    path.metadata().is_ok_and(|found| found.permissions().mode() & 0o004 != 0)
+}

@@ -1,0 +1,282 @@
+//! Models, workloads and the agent: whose sockets the kernel watches, and where each may send.
+
+use super::super::errors::Problem;
+use super::super::host::HostFacts;
+use super::super::raw;
+use super::super::report::{At, Place, Report};
+use super::super::settings::{Issuer, Model, ServerPreset};
+use super::{Declared, declare, described, files, line_of_text, port, regions, word};
+use bailiwick_kernel::{Scope, ScopeKind, slice_path};
+use bailiwick_policy::{EgressException, EgressPolicy, Mode, Name, RegionTable};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The agent's own scope; no model or workload may have its name.
+const AGENT: &str = "agent";
+
+const SERVERS: [(&str, ServerPreset); 3] =
+    [("openai", ServerPreset::OpenAi), ("vllm", ServerPreset::Vllm), ("llama.cpp", ServerPreset::LlamaCpp)];
+
+/// What came out: the models, and what the kernel is told of them and of all others.
+pub(super) struct Scopes {
+    pub(super) models: BTreeMap<Name, Arc<Model>>,
+    pub(super) scopes: Vec<Scope>,
+}
+
+/// Every scope that could be read: the agent's first, then models, then workloads, in the file's order.
+pub(super) fn compile(
+    raw: &raw::Config,
+    regions: &RegionTable,
+    region_names: &Declared<'_>,
+    issuers: &[Issuer],
+    host: &HostFacts,
+    report: &Report<'_>,
+    warnings: &mut Vec<String>,
+) -> Scopes {
+    let agent_place = Place { key: "the agent itself".to_owned(), start: 0, value: None };
+    let mut names = Vec::new();
+    let mut ground = Ground { taken: vec![(agent_place, host.agent_cgroup.clone())] };
+    let mut ports: Vec<(u16, Place)> = Vec::new();
+    let mut models = BTreeMap::new();
+    let mut scopes: Vec<Scope> = agent(issuers, regions, host).into_iter().collect();
+
+    if raw.models.is_empty() {
+        let place = Place { key: "model".to_owned(), start: 0, value: None };
+        let cure = "add [[model]] with name, slice, port and server";
+        report.error(&place, Problem::MissingKey, "missing: there is nothing to guard", cure);
+    }
+    for model in &raw.models {
+        let name = model.name.as_ref().and_then(|name| scope_name(name, &mut names, report));
+        let slice = model.slice.as_ref().and_then(|slice| Some((&slice.value, ground.slice(slice, report)?)));
+        let port = model.port.as_ref().and_then(|number| own_port(number, &mut ports, report));
+        let server =
+            model.server.as_ref().and_then(|server| word(server, "a model server", &SERVERS, report));
+        let called = model.name.as_ref().map_or("?", |name| name.value.as_str());
+        let credential = model
+            .credential
+            .as_ref()
+            .and_then(|text| files::credential(text, called, host, report, warnings));
+        let egress = egress(model.egress.as_ref(), regions, region_names, report);
+        if let (Some(name), Some((slice, cgroup)), Some(port), Some(server)) = (name, slice, port, server) {
+            let upstream = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            let model = Model { name: name.clone(), slice: slice.clone(), upstream, server, credential };
+            models.insert(name.clone(), Arc::new(model));
+            scopes.push(Scope { name, kind: ScopeKind::Model { port }, cgroup, egress });
+        }
+    }
+    for workload in &raw.workloads {
+        let name = workload.name.as_ref().and_then(|name| scope_name(name, &mut names, report));
+        let cgroup = match (&workload.unit, &workload.slice) {
+            (Some(unit), None) => ground.unit(unit, report),
+            (None, Some(slice)) => ground.slice(slice, report),
+            (Some(_), Some(slice)) => {
+                let message = "a workload is a unit or a slice, not both";
+                report.error(&slice.place, Problem::Conflict, message, "take one of the two out");
+                None
+            }
+            (None, None) => {
+                if workload.is_blank {
+                    let cure = "add unit = \"….service\" or slice = \"….slice\"";
+                    report.error(&workload.place, Problem::MissingKey, "neither unit nor slice", cure);
+                }
+                None
+            }
+        };
+        let egress = egress(workload.egress.as_ref(), regions, region_names, report);
+        if let (Some(name), Some(cgroup)) = (name, cgroup) {
+            scopes.push(Scope { name, kind: ScopeKind::Workload, cgroup, egress });
+        }
+    }
+    Scopes { models, scopes }
+}
+
+/// The agent obeys a policy too: its own connections go where its issuers are, and nowhere else.
+fn agent(issuers: &[Issuer], regions: &RegionTable, host: &HostFacts) -> Option<Scope> {
+    let mut names: Vec<Name> = Vec::new();
+    for issuer in issuers {
+        if !names.contains(&issuer.region) {
+            names.push(issuer.region.clone());
+        }
+    }
+    let networks = regions.networks_of(&names);
+    let egress = EgressPolicy { mode: Mode::Enforce, regions: names, networks, exceptions: Vec::new() };
+    let name = Name::new(AGENT).ok()?;
+    Some(Scope { name, kind: ScopeKind::Proxy, cgroup: host.agent_cgroup.clone(), egress })
+}
+
+fn scope_name(name: &At<String>, taken: &mut Vec<(String, Place)>, report: &Report<'_>) -> Option<Name> {
+    if name.value == AGENT {
+        report.error(&name.place, Problem::Duplicate, "the name is the agent's own", "give it another name");
+        return None;
+    }
+    declare(name, taken, report)
+}
+
+fn own_port(number: &At<i128>, taken: &mut Vec<(u16, Place)>, report: &Report<'_>) -> Option<u16> {
+    let port = port(number, report)?;
+    if let Some((_, earlier)) = taken.iter().find(|(other, _)| *other == port) {
+        let message = format!("the port is taken by {}", described(earlier, report));
+        report.error(&number.place, Problem::Duplicate, message, "give each model a port of its own");
+        return None;
+    }
+    taken.push((port, number.place.clone()));
+    Some(port)
+}
+
+/// An egress policy; one that is not written allows nothing.
+fn egress(
+    raw: Option<&raw::Egress>,
+    regions: &RegionTable,
+    region_names: &Declared<'_>,
+    report: &Report<'_>,
+) -> EgressPolicy {
+    let Some(raw) = raw else {
+        return EgressPolicy::closed();
+    };
+    let modes = Mode::ALL.map(|mode| (mode.as_str(), mode));
+    let mode =
+        raw.mode.as_ref().and_then(|mode| word(mode, "a mode", &modes, report)).unwrap_or(Mode::Enforce);
+    let allowed =
+        raw.regions.as_ref().map(|list| region_names.resolve_all(&list.value, report)).unwrap_or_default();
+    let networks = regions.networks_of(&allowed);
+    let exceptions = raw.allow.iter().filter_map(|allow| exception(allow, report)).collect();
+    EgressPolicy { mode, regions: allowed, networks, exceptions }
+}
+
+fn exception(raw: &raw::Exception, report: &Report<'_>) -> Option<EgressException> {
+    let network = raw.network.as_ref().and_then(|text| regions::network(text, report));
+    let port = match &raw.port {
+        None => Some(None),
+        Some(number) => port(number, report).map(Some),
+    };
+    let reason = raw.reason.as_ref().and_then(|reason| line_of_text(reason, report));
+    Some(EgressException { network: network?, port: port?, reason: reason?.to_owned() })
+}
+
+/// The cgroups that are spoken for. Each process must be in one scope at most.
+struct Ground {
+    taken: Vec<(Place, PathBuf)>,
+}
+
+impl Ground {
+    fn slice(&mut self, slice: &At<String>, report: &Report<'_>) -> Option<PathBuf> {
+        if !is_slice(&slice.value) {
+            let cure = "name a systemd slice other than the root, such as \"bailiwick-llama.slice\" (systemd.slice(5))";
+            report.error(&slice.place, Problem::Invalid, "not a slice", cure);
+            return None;
+        }
+        self.take(&slice.place, slice_path(&slice.value), report)
+    }
+
+    fn unit(&mut self, unit: &At<String>, report: &Report<'_>) -> Option<PathBuf> {
+        let Some(path) = unit_path(&unit.value) else {
+            let cure = "name a systemd service with its suffix, such as \"fluent-bit.service\"";
+            report.error(&unit.place, Problem::Invalid, "not a service", cure);
+            return None;
+        };
+        self.take(&unit.place, path, report)
+    }
+
+    fn take(&mut self, place: &Place, path: PathBuf, report: &Report<'_>) -> Option<PathBuf> {
+        let relation = |taken: &Path| {
+            if path == taken {
+                Some((Problem::Duplicate, "is the one of"))
+            } else if path.starts_with(taken) {
+                Some((Problem::Conflict, "lies inside the one of"))
+            } else if taken.starts_with(&path) {
+                Some((Problem::Conflict, "holds the one of"))
+            } else {
+                None
+            }
+        };
+        for (index, (earlier, taken)) in self.taken.iter().enumerate() {
+            if let Some((problem, how)) = relation(taken) {
+                let whose = if index == 0 {
+                    format!("{} ({})", earlier.key, taken.display())
+                } else {
+                    described(earlier, report)
+                };
+                let cure = "use one that is beside it: dashes nest slices (systemd.slice(5))";
+                report.error(place, problem, format!("the cgroup {how} {whose}"), cure);
+                return None;
+            }
+        }
+        self.taken.push((place.clone(), path.clone()));
+        Some(path)
+    }
+}
+
+/// The form of a slice's name (systemd.slice(5)): dashes separate, so none is first, last or doubled.
+fn is_slice(name: &str) -> bool {
+    name.strip_suffix(".slice").is_some_and(|stem| {
+        name.len() <= 255 && stem.split('-').all(|part| !part.is_empty() && part.bytes().all(is_unit_byte))
+    })
+}
+
+/// Where systemd puts a service that no slice is set for (systemd.slice(5), "Special slice units").
+fn unit_path(unit: &str) -> Option<PathBuf> {
+    let stem = unit.strip_suffix(".service")?;
+    let (prefix, instance) =
+        stem.split_once('@').map_or((stem, None), |(prefix, instance)| (prefix, Some(instance)));
+    let valid = |part: &str| !part.is_empty() && part.bytes().all(|byte| is_unit_byte(byte) || byte == b'-');
+    if unit.len() > 255 || !valid(prefix) || !instance.is_none_or(valid) {
+        return None;
+    }
+    let slice = Path::new("system.slice");
+    Some(match instance {
+        None => slice.join(unit),
+        // Instances of a template share a slice; a dash in its name is escaped, since it would nest.
+        Some(_) => slice.join(format!("system-{}.slice", prefix.replace('-', "\\x2d"))).join(unit),
+    })
+}
+
+/// What a part of a unit's name is made of (systemd.unit(5)).
+fn is_unit_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'_' | b'.' | b'\\')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slice_s_name_has_the_form_that_systemd_gives_it() {
+        for (name, valid, reason) in [
+            ("bailiwick-llama.slice", true, "nested"),
+            ("gpu.slice", true, "at the top"),
+            ("-.slice", false, "the root holds everything"),
+            (".slice", false, "empty"),
+            ("a--b.slice", false, "an empty part"),
+            ("-a.slice", false, "an empty part"),
+            ("a-.slice", false, "an empty part"),
+            ("a/b.slice", false, "a path"),
+            ("../x.slice", false, "a path"),
+            ("llama.service", false, "not a slice"),
+            ("llama", false, "no suffix"),
+            ("a b.slice", false, "a blank"),
+        ] {
+            assert_eq!(is_slice(name), valid, "{name}: {reason}");
+        }
+    }
+
+    #[test]
+    fn a_service_lies_where_systemd_puts_it() {
+        for (unit, path, reason) in [
+            ("fluent-bit.service", Some("system.slice/fluent-bit.service"), "a plain service"),
+            (
+                "metrics@gpu0.service",
+                Some("system.slice/system-metrics.slice/metrics@gpu0.service"),
+                "an instance",
+            ),
+            ("a-b@c.service", Some("system.slice/system-a\\x2db.slice/a-b@c.service"), "dashes are escaped"),
+            ("fluent-bit", None, "no suffix"),
+            ("a@.service", None, "a template is not a service"),
+            ("../x.service", None, "a path"),
+            (".service", None, "empty"),
+        ] {
+            assert_eq!(unit_path(unit).as_deref(), path.map(Path::new), "{unit}: {reason}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What compiles but deserves a word: each a full sentence with its cure.
+
+use super::super::settings::Settings;
+use super::issuers::is_on_this_host;
+use bailiwick_kernel::ScopeKind;
+use bailiwick_policy::{Mode, Name};
+
+/// The settings with their warnings.
+pub(super) fn with(mut settings: Settings) -> Settings {
+    let mut warnings = std::mem::take(&mut settings.warnings);
+    about_regions(&settings, &mut warnings);
+    about_access(&settings, &mut warnings);
+    about_masks(&settings, &mut warnings);
+    about_egress(&settings, &mut warnings);
+    settings.warnings = warnings;
+    settings
+}
+
+/// A country means nothing until something says where addresses are.
+fn about_regions(settings: &Settings, warnings: &mut Vec<String>) {
+    let scopes = &settings.kernel.scopes;
+    let rules = settings.access.rules();
+    let used = |name: &Name| {
+        scopes.iter().any(|scope| scope.egress.regions.contains(name))
+            || rules.iter().any(|rule| rule.from.as_ref().is_some_and(|from| from.contains(name)))
+    };
+    for region in settings.regions.regions() {
+        let (name, wide) = (&region.name, region.networks.iter().any(|network| network.prefix_len() == 0));
+        if wide {
+            warnings.push(format!(
+                "region \"{name}\" has a network of length 0, which holds every address; pin the networks that you know"
+            ));
+        }
+        if region.countries.is_empty() || !used(name) {
+            continue;
+        }
+        let rest = if region.networks.is_empty() {
+            format!("nothing in region \"{name}\" is allowed; add its networks")
+        } else {
+            format!("only the networks of region \"{name}\" are allowed")
+        };
+        warnings.push(format!("countries are unknown until a dataset is imported; {rest}"));
+    }
+}
+
+fn about_access(settings: &Settings, warnings: &mut Vec<String>) {
+    for (rule, earlier) in settings.access.shadowed() {
+        warnings.push(format!(
+            "access rule \"{rule}\" never decides, since \"{earlier}\" before it matches all that it does; \
+             put it before \"{earlier}\" or take it out"
+        ));
+    }
+    for model in settings.models.keys() {
+        if !settings.access.rules().iter().any(|rule| rule.models.contains(model)) {
+            warnings.push(format!(
+                "no access rule opens model \"{model}\", so nobody can use it; add an [[access]]"
+            ));
+        }
+    }
+}
+
+fn about_masks(settings: &Settings, warnings: &mut Vec<String>) {
+    let rules = settings.access.rules();
+    for mask in settings.masks.keys() {
+        if !rules.iter().any(|rule| rule.masks.request.contains(mask) || rule.masks.response.contains(mask)) {
+            warnings.push(format!(
+                "no access rule uses mask \"{mask}\"; name it in a rule's mask, or take it out"
+            ));
+        }
+    }
+}
+
+fn about_egress(settings: &Settings, warnings: &mut Vec<String>) {
+    for scope in &settings.kernel.scopes {
+        let (name, egress) = (&scope.name, &scope.egress);
+        match egress.mode {
+            Mode::Enforce => {}
+            Mode::Monitor | Mode::Shadow => warnings.push(format!(
+                "\"{name}\": egress is in {} mode, which blocks nothing; set mode = \"enforce\" when the alerts are as expected",
+                egress.mode.as_str()
+            )),
+        }
+        for exception in egress.exceptions.iter().filter(|exception| exception.network.prefix_len() == 0) {
+            warnings.push(format!(
+                "\"{name}\": the exception {} allows every address; narrow it",
+                exception.network
+            ));
+        }
+        if scope.kind == ScopeKind::Proxy && egress.networks.is_empty() {
+            // Loopback is open to the agent whatever its policy says.
+            if let Some(issuer) = settings.issuers.iter().find(|issuer| !is_on_this_host(&issuer.url)) {
+                warnings.push(format!(
+                    "the agent can reach no issuer, since region \"{}\" has no networks; pin the networks of {}",
+                    issuer.region, issuer.url
+                ));
+            }
+        }
+    }
+}

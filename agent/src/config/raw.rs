@@ -1,0 +1,277 @@
+//! Mirrors the file, nothing more: what is written where, before anything is asked about what it means.
+
+use super::reader::Need::{Optional, Required};
+use super::reader::Table;
+use super::report::{At, Place};
+
+type Text = Option<At<String>>;
+type Texts = Option<At<Vec<At<String>>>>;
+
+pub(super) struct Config {
+    pub(super) host: Option<Host>,
+    pub(super) regions: Vec<Region>,
+    pub(super) models: Vec<Model>,
+    pub(super) workloads: Vec<Workload>,
+    pub(super) proxy: Option<Proxy>,
+    pub(super) issuers: Vec<Issuer>,
+    pub(super) access: Vec<Access>,
+    pub(super) masks: Vec<Mask>,
+    pub(super) audit: Option<Audit>,
+}
+
+pub(super) struct Host {
+    pub(super) name: Text,
+    pub(super) region: Text,
+}
+
+pub(super) struct Region {
+    pub(super) place: Place,
+    pub(super) name: At<String>,
+    pub(super) countries: Texts,
+    pub(super) networks: Texts,
+    /// Neither key was written.
+    pub(super) is_blank: bool,
+}
+
+pub(super) struct Model {
+    pub(super) name: Text,
+    pub(super) slice: Text,
+    pub(super) port: Option<At<i128>>,
+    pub(super) server: Text,
+    pub(super) credential: Text,
+    pub(super) egress: Option<Egress>,
+}
+
+pub(super) struct Workload {
+    pub(super) place: Place,
+    pub(super) name: Text,
+    pub(super) unit: Text,
+    pub(super) slice: Text,
+    pub(super) egress: Option<Egress>,
+    /// Neither unit nor slice was written.
+    pub(super) is_blank: bool,
+}
+
+pub(super) struct Egress {
+    pub(super) mode: Text,
+    pub(super) regions: Texts,
+    pub(super) allow: Vec<Exception>,
+}
+
+pub(super) struct Exception {
+    pub(super) network: Text,
+    pub(super) port: Option<At<i128>>,
+    pub(super) reason: Text,
+}
+
+pub(super) struct Proxy {
+    pub(super) listen: Text,
+    pub(super) certificate: Text,
+    pub(super) key: Text,
+    pub(super) max_body: Option<At<i128>>,
+}
+
+pub(super) struct Issuer {
+    pub(super) url: Text,
+    pub(super) audience: Text,
+    pub(super) groups: Text,
+    pub(super) region: Text,
+    pub(super) ca: Text,
+    pub(super) leeway: Option<At<i128>>,
+}
+
+pub(super) struct Access {
+    pub(super) name: Text,
+    pub(super) groups: Texts,
+    pub(super) models: Texts,
+    pub(super) from: Texts,
+    pub(super) endpoints: Texts,
+    pub(super) request_masks: Texts,
+    pub(super) response_masks: Texts,
+}
+
+pub(super) struct Mask {
+    pub(super) place: Place,
+    pub(super) name: Text,
+    pub(super) entities: Texts,
+    pub(super) fields: Texts,
+    pub(super) action: Text,
+    /// Neither entities nor fields were written.
+    pub(super) is_blank: bool,
+}
+
+pub(super) struct Audit {
+    pub(super) directory: Text,
+}
+
+impl Config {
+    pub(super) fn read(mut root: Table<'_>) -> Self {
+        let config = Self {
+            host: root.table("host", Required).map(Host::read),
+            regions: root
+                .named_tables("regions")
+                .into_iter()
+                .map(|(name, table)| Region::read(name, table))
+                .collect(),
+            models: root.tables("model").into_iter().map(Model::read).collect(),
+            workloads: root.tables("workload").into_iter().map(Workload::read).collect(),
+            proxy: root.table("proxy", Required).map(Proxy::read),
+            issuers: root.tables("issuer").into_iter().map(Issuer::read).collect(),
+            access: root.tables("access").into_iter().map(Access::read).collect(),
+            masks: root.tables("mask").into_iter().map(Mask::read).collect(),
+            audit: root.table("audit", Required).map(Audit::read),
+        };
+        root.finish();
+        config
+    }
+}
+
+impl Host {
+    fn read(mut table: Table<'_>) -> Self {
+        let host = Self { name: table.string("name", Optional), region: table.string("region", Required) };
+        table.finish();
+        host
+    }
+}
+
+impl Region {
+    fn read(name: At<String>, mut table: Table<'_>) -> Self {
+        let region = Self {
+            is_blank: !table.has("countries") && !table.has("networks"),
+            place: table.place(),
+            name,
+            countries: table.strings("countries", Optional),
+            networks: table.strings("networks", Optional),
+        };
+        table.finish();
+        region
+    }
+}
+
+impl Model {
+    fn read(mut table: Table<'_>) -> Self {
+        let model = Self {
+            name: table.string("name", Required),
+            slice: table.string("slice", Required),
+            port: table.integer("port", Required),
+            server: table.string("server", Required),
+            credential: table.secret("credential", Optional),
+            egress: table.table("egress", Optional).map(Egress::read),
+        };
+        table.finish();
+        model
+    }
+}
+
+impl Workload {
+    fn read(mut table: Table<'_>) -> Self {
+        let workload = Self {
+            is_blank: !table.has("unit") && !table.has("slice"),
+            place: table.place(),
+            name: table.string("name", Required),
+            unit: table.string("unit", Optional),
+            slice: table.string("slice", Optional),
+            egress: table.table("egress", Optional).map(Egress::read),
+        };
+        table.finish();
+        workload
+    }
+}
+
+impl Egress {
+    fn read(mut table: Table<'_>) -> Self {
+        let egress = Self {
+            mode: table.string("mode", Optional),
+            regions: table.strings("regions", Optional),
+            allow: table.tables("allow").into_iter().map(Exception::read).collect(),
+        };
+        table.finish();
+        egress
+    }
+}
+
+impl Exception {
+    fn read(mut table: Table<'_>) -> Self {
+        let exception = Self {
+            network: table.string("network", Required),
+            port: table.integer("port", Optional),
+            reason: table.string("reason", Required),
+        };
+        table.finish();
+        exception
+    }
+}
+
+impl Proxy {
+    fn read(mut table: Table<'_>) -> Self {
+        let listen = table.string("listen", Required);
+        let mut tls = table.table("tls", Required);
+        let file = |tls: &mut Option<Table<'_>>, key| tls.as_mut().and_then(|tls| tls.string(key, Required));
+        let proxy = Self {
+            listen,
+            certificate: file(&mut tls, "certificate"),
+            key: file(&mut tls, "key"),
+            max_body: table.integer("max_body", Optional),
+        };
+        if let Some(tls) = tls {
+            tls.finish();
+        }
+        table.finish();
+        proxy
+    }
+}
+
+impl Issuer {
+    fn read(mut table: Table<'_>) -> Self {
+        let issuer = Self {
+            url: table.string("url", Required),
+            audience: table.string("audience", Required),
+            groups: table.string("groups", Optional),
+            region: table.string("region", Required),
+            ca: table.string("ca", Optional),
+            leeway: table.integer("leeway", Optional),
+        };
+        table.finish();
+        issuer
+    }
+}
+
+impl Access {
+    fn read(mut table: Table<'_>) -> Self {
+        let (name, groups) = (table.string("name", Required), table.strings("groups", Optional));
+        let models = table.strings("models", Required);
+        let (from, endpoints) = (table.strings("from", Optional), table.strings("endpoints", Optional));
+        let mut mask = table.table("mask", Optional);
+        let side =
+            |mask: &mut Option<Table<'_>>, key| mask.as_mut().and_then(|mask| mask.strings(key, Optional));
+        let (request_masks, response_masks) = (side(&mut mask, "request"), side(&mut mask, "response"));
+        if let Some(mask) = mask {
+            mask.finish();
+        }
+        table.finish();
+        Self { name, groups, models, from, endpoints, request_masks, response_masks }
+    }
+}
+
+impl Mask {
+    fn read(mut table: Table<'_>) -> Self {
+        let mask = Self {
+            is_blank: !table.has("entities") && !table.has("fields"),
+            place: table.place(),
+            name: table.string("name", Required),
+            entities: table.strings("entities", Optional),
+            fields: table.strings("fields", Optional),
+            action: table.string("action", Required),
+        };
+        table.finish();
+        mask
+    }
+}
+
+impl Audit {
+    fn read(mut table: Table<'_>) -> Self {
+        let audit = Self { directory: table.string("directory", Required) };
+        table.finish();
+        audit
+    }
+}

@@ -1,0 +1,292 @@
+//! One kernel event in words and in fields.
+
+use bailiwick_audit::Record;
+use bailiwick_kernel::{Event, Hook, Reason, Verdict};
+use bailiwick_policy::{Location, RegionTable};
+use std::net::SocketAddr;
+
+/// What the journal is told of one event.
+#[derive(Clone, Debug)]
+pub struct Alert {
+    event: Event,
+    /// The region of the destination (of the source, for inbound attempts), where one is known.
+    region: Option<String>,
+    /// The executable of the process, where it could still be read under the same name.
+    executable: Option<String>,
+}
+
+impl Alert {
+    /// Adds what user space knows to `event`.
+    #[must_use]
+    pub fn new(event: &Event, regions: &RegionTable) -> Self {
+        let subject = match (event.hook, event.source) {
+            (Hook::Ingress, Some(source)) => source,
+            (Hook::Connect | Hook::SendMessage | Hook::Bind | Hook::Ingress | Hook::Egress, _) => {
+                event.destination
+            }
+        };
+        let region = match regions.locate(subject.ip()) {
+            Location::Known { regions, .. } => regions.first().map(ToString::to_string),
+            Location::Unknown => None,
+        };
+        let executable = event.process.as_ref().and_then(|process| executable(process.pid, &process.comm));
+        Self { event: event.clone(), region, executable }
+    }
+
+    /// The fixed id of this kind of alert (`MESSAGE_ID`, systemd.journal-fields(7)).
+    #[must_use]
+    pub fn message_id(&self) -> &'static str {
+        match self.event.hook {
+            Hook::Connect | Hook::SendMessage | Hook::Egress => match self.event.reason {
+                Reason::NotProxy => "6b1f4e0c3a5d4c0c9f5a2b7d8e914c01",
+                Reason::Sealed
+                | Reason::PortReserved
+                | Reason::DestinationNotAllowed
+                | Reason::ProtocolNotAllowed
+                | Reason::Malformed
+                | Reason::LoopbackNotNamed
+                | Reason::PolicyMissing => "6b1f4e0c3a5d4c0c9f5a2b7d8e914c02",
+            },
+            Hook::Ingress => "6b1f4e0c3a5d4c0c9f5a2b7d8e914c01",
+            Hook::Bind => "6b1f4e0c3a5d4c0c9f5a2b7d8e914c03",
+        }
+    }
+
+    /// Whether something was blocked (as opposed to: would have been, in shadow mode).
+    #[must_use]
+    pub fn blocked(&self) -> bool {
+        match self.event.verdict {
+            Verdict::Deny => true,
+            Verdict::WouldDeny => false,
+        }
+    }
+
+    /// A sentence with the cause, and one with the cure.
+    #[must_use]
+    pub fn message(&self) -> String {
+        let event = &self.event;
+        let scope = event.scope.as_ref().map_or("a model that is no longer configured", |name| name.as_str());
+        let refused = match event.verdict {
+            Verdict::Deny => "refused",
+            Verdict::WouldDeny => "would be refused (shadow mode)",
+        };
+        let protocol = protocol(event.protocol);
+        let destination = event.destination;
+        let who = self.who();
+        let (cause, cure) = explain(event.reason);
+        let act = match event.hook {
+            Hook::Connect => format!("{protocol} connection to {destination}"),
+            Hook::SendMessage => format!("{protocol} datagram to {destination}"),
+            Hook::Egress => format!("{protocol} packet to {destination}"),
+            Hook::Bind => format!("binding {destination}"),
+            Hook::Ingress => match event.source {
+                Some(source) => format!("{protocol} from {source} to {destination}"),
+                None => format!("{protocol} to {destination}"),
+            },
+        };
+        let times = if event.count > 1 { format!(", {} times", event.count) } else { String::new() };
+        format!("{scope}: {act} {refused}{times}{who}: {cause}. {cure}")
+    }
+
+    /// The journal fields besides `MESSAGE` and `PRIORITY`.
+    #[must_use]
+    pub fn fields(&self) -> Vec<(&'static str, String)> {
+        let event = &self.event;
+        let mut fields = vec![
+            ("SYSLOG_IDENTIFIER", "bailiwick".to_owned()),
+            ("MESSAGE_ID", self.message_id().to_owned()),
+            ("BAILIWICK_VERDICT", verdict(event.verdict).to_owned()),
+            ("BAILIWICK_REASON", event.reason.as_str().to_owned()),
+            ("BAILIWICK_HOOK", hook(event.hook).to_owned()),
+            ("BAILIWICK_PROTOCOL", protocol(event.protocol)),
+            ("BAILIWICK_DESTINATION", event.destination.ip().to_string()),
+            ("BAILIWICK_PORT", event.destination.port().to_string()),
+            ("BAILIWICK_REGION", self.region.clone().unwrap_or_else(|| "unknown".to_owned())),
+            ("BAILIWICK_COUNT", event.count.to_string()),
+        ];
+        if let Some(scope) = &event.scope {
+            fields.push(("BAILIWICK_MODEL", scope.to_string()));
+        }
+        if let Some(source) = event.source {
+            fields.push(("BAILIWICK_SOURCE", source.ip().to_string()));
+            fields.push(("BAILIWICK_SOURCE_PORT", source.port().to_string()));
+        }
+        if let Some(process) = &event.process {
+            fields.push(("BAILIWICK_PID", process.pid.to_string()));
+            fields.push(("BAILIWICK_UID", process.uid.to_string()));
+            fields.push(("BAILIWICK_COMM", process.comm.clone()));
+        }
+        if let Some(executable) = &self.executable {
+            fields.push(("BAILIWICK_EXE", executable.clone()));
+        }
+        fields
+    }
+
+    /// The same, as a record of the trail.
+    #[must_use]
+    pub fn record(&self) -> Record {
+        let event = &self.event;
+        Record::Violation {
+            scope: event.scope.as_ref().map_or_else(|| "unknown".to_owned(), ToString::to_string),
+            hook: hook(event.hook).to_owned(),
+            verdict: verdict(event.verdict).to_owned(),
+            reason: event.reason.as_str().to_owned(),
+            protocol: protocol(event.protocol),
+            source: event.source.map_or_else(|| "local".to_owned(), |source: SocketAddr| source.to_string()),
+            destination: event.destination.ip().to_string(),
+            port: event.destination.port(),
+            region: self.region.clone(),
+            process: event.process.as_ref().map(|process| process.comm.clone()),
+            pid: event.process.as_ref().map(|process| process.pid),
+            uid: event.process.as_ref().map(|process| process.uid),
+            count: event.count,
+        }
+    }
+
+    fn who(&self) -> String {
+        match &self.event.process {
+            Some(process) => {
+                let name = self.executable.as_deref().unwrap_or(&process.comm);
+                format!(", by {name} (pid {}, uid {})", process.pid, process.uid)
+            }
+            None => String::new(),
+        }
+    }
+}
+
+/// Cause and cure of each reason; the sentences of the alert.
+fn explain(reason: Reason) -> (&'static str, &'static str) {
+    match reason {
+        Reason::NotProxy => (
+            "only the Bailiwick proxy may reach the model's port",
+            "Send requests to the proxy's address with a token; see [proxy] listen",
+        ),
+        Reason::Sealed => (
+            "the model's slice takes no new connections from outside it",
+            "If another service must reach the model, let it call the proxy",
+        ),
+        Reason::PortReserved => (
+            "the port belongs to the model, and the process is not in the model's slice",
+            "Move the service to another port, or run the model server inside its slice",
+        ),
+        Reason::DestinationNotAllowed => (
+            "the destination is in no region that this model may reach",
+            "If it must be reached, add its network to an allowed region or to [[model.egress.allow]] with a reason",
+        ),
+        Reason::ProtocolNotAllowed => (
+            "only TCP and UDP can be held to a region",
+            "Find what sends it and turn it off; there is no setting that allows it",
+        ),
+        Reason::Malformed => (
+            "the packet carries IP options, a source route or a header that cannot be read",
+            "Find what sends it and turn it off; there is no setting that allows it",
+        ),
+        Reason::LoopbackNotNamed => (
+            "services on this host could pass data on, so loopback is closed unless it is named",
+            "If the model needs this service, name its address and port in [[model.egress.allow]] with a reason",
+        ),
+        Reason::PolicyMissing => (
+            "the kernel holds no policy for it",
+            "See `bailiwick status`, and the agent's own log: journalctl -u bailiwick",
+        ),
+    }
+}
+
+fn hook(hook: Hook) -> &'static str {
+    match hook {
+        Hook::Connect => "connect",
+        Hook::SendMessage => "sendmsg",
+        Hook::Bind => "bind",
+        Hook::Ingress => "ingress",
+        Hook::Egress => "egress",
+    }
+}
+
+fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Deny => "deny",
+        Verdict::WouldDeny => "would-deny",
+    }
+}
+
+/// IANA protocol number → name, for the few that people meet; the number otherwise.
+fn protocol(number: u8) -> String {
+    match number {
+        0 => "any".to_owned(),
+        1 => "icmp".to_owned(),
+        6 => "tcp".to_owned(),
+        17 => "udp".to_owned(),
+        47 => "gre".to_owned(),
+        58 => "icmpv6".to_owned(),
+        132 => "sctp".to_owned(),
+        136 => "udplite".to_owned(),
+        other => format!("ip-{other}"),
+    }
+}
+
+/// The executable of `pid`, only while the process still has the name that the kernel saw: a reused pid
+/// must not be blamed.
+fn executable(pid: u32, comm: &str) -> Option<String> {
+    let path = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    let now = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    (now.trim_end() == comm).then(|| path.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bailiwick_kernel::Process;
+    use bailiwick_policy::Name;
+
+    fn event(hook: Hook, reason: Reason) -> Event {
+        Event {
+            hook,
+            verdict: Verdict::Deny,
+            reason,
+            scope: Some(Name::new("llama").unwrap()),
+            protocol: 6,
+            source: None,
+            destination: "192.0.2.30:443".parse().unwrap(),
+            process: Some(Process { pid: u32::MAX, uid: 0, comm: "python3".to_owned() }),
+            cgroup_id: 7,
+            count: 3,
+        }
+    }
+
+    #[test]
+    fn an_alert_says_what_who_why_and_what_to_do() {
+        let alert = Alert::new(&event(Hook::Connect, Reason::DestinationNotAllowed), &RegionTable::default());
+        let message = alert.message();
+        for part in [
+            "llama",
+            "192.0.2.30:443",
+            "refused",
+            "3 times",
+            "python3",
+            "no region",
+            "[[model.egress.allow]]",
+        ] {
+            assert!(message.contains(part), "{part:?} is missing in {message:?}");
+        }
+    }
+
+    #[test]
+    fn every_field_that_people_filter_by_is_there() {
+        let alert = Alert::new(&event(Hook::Connect, Reason::DestinationNotAllowed), &RegionTable::default());
+        let fields = alert.fields();
+        let get = |name: &str| fields.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str());
+        assert_eq!(get("BAILIWICK_MODEL"), Some("llama"));
+        assert_eq!(get("BAILIWICK_DESTINATION"), Some("192.0.2.30"));
+        assert_eq!(get("BAILIWICK_PORT"), Some("443"));
+        assert_eq!(get("BAILIWICK_REGION"), Some("unknown"));
+        assert_eq!(get("BAILIWICK_VERDICT"), Some("deny"));
+        assert_eq!(get("BAILIWICK_REASON"), Some("destination-not-allowed"));
+        assert_eq!(get("BAILIWICK_PID"), Some("4294967295"));
+        assert_eq!(get("BAILIWICK_COUNT"), Some("3"));
+    }
+
+    #[test]
+    fn a_reused_pid_is_not_blamed() {
+        assert_eq!(executable(std::process::id(), "not-this-process"), None);
+    }
+}

@@ -1,0 +1,161 @@
+//! Why a caller is not known: one table from fault to status, code and message.
+
+use http::StatusCode;
+
+/// Two parts: what the caller may read, and the cause for the log (written where it is known).
+#[derive(Debug, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct AuthenticationError {
+    /// 400, 401, 403 or 503.
+    pub status: StatusCode,
+    /// Kebab-case; also the audit trail's reason.
+    pub code: &'static str,
+    /// What is wrong and what to do about it; holds nothing of the token.
+    pub message: String,
+    /// Who the token says it is from, once the issuer is known to be ours.
+    pub issuer: Option<String>,
+}
+
+/// Everything that can be wrong with a credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    NoCredentials,
+    CredentialsAmbiguous,
+    SchemeNotBearer,
+    TokenTooLarge,
+    TokenMalformed,
+    CriticalHeader,
+    TypeNotAllowed,
+    AlgorithmNotAllowed,
+    IssuerMissing,
+    IssuerUnknown,
+    IssuerUnavailable,
+    KeyUnknown,
+    KeyMismatch,
+    SignatureInvalid,
+    AudienceMismatch,
+    ExpiryMissing,
+    TimeUnreadable,
+    Expired,
+    NotYetValid,
+    SubjectMissing,
+    GroupsOverage,
+    GroupsUnreadable,
+}
+
+impl Fault {
+    /// The error for a caller whose issuer is known to be ours.
+    pub(super) fn told_of(self, issuer: &str) -> AuthenticationError {
+        AuthenticationError { issuer: Some(issuer.to_owned()), ..self.into() }
+    }
+
+    /// Status, code and message. RFC 6750, 3.1: 401 for what a new token may cure; 403 for what it may not.
+    fn row(self) -> (StatusCode, &'static str, &'static str) {
+        const UNAUTHORIZED: StatusCode = StatusCode::UNAUTHORIZED;
+        match self {
+            Self::NoCredentials => (
+                UNAUTHORIZED,
+                "no-credentials",
+                "there is no credential: send 'Authorization: Bearer <access token>'",
+            ),
+            Self::CredentialsAmbiguous => (
+                StatusCode::BAD_REQUEST,
+                "credentials-ambiguous",
+                "there is more than one Authorization header: send exactly one",
+            ),
+            Self::SchemeNotBearer => (
+                UNAUTHORIZED,
+                "no-credentials",
+                "the Authorization scheme is not Bearer: send 'Authorization: Bearer <access token>'",
+            ),
+            Self::TokenTooLarge => (
+                UNAUTHORIZED,
+                "token-malformed",
+                "the token is larger than 16 KiB: ask the issuer for fewer claims",
+            ),
+            Self::TokenMalformed => (
+                UNAUTHORIZED,
+                "token-malformed",
+                "the token is not a signed JWT (RFC 7519): opaque tokens cannot be verified here, ask the issuer for a JWT access token",
+            ),
+            Self::CriticalHeader => (
+                UNAUTHORIZED,
+                "token-malformed",
+                "the token has critical header parameters that are not understood here (RFC 7515, 4.1.11)",
+            ),
+            Self::TypeNotAllowed => (
+                UNAUTHORIZED,
+                "token-type-not-allowed",
+                "the token's 'typ' is not that of an access token: it may be absent, JWT or at+jwt (RFC 9068)",
+            ),
+            Self::AlgorithmNotAllowed => (
+                UNAUTHORIZED,
+                "algorithm-not-allowed",
+                "the token's algorithm is not accepted: use RS256, RS384, RS512, PS256, ES256, ES384 or EdDSA",
+            ),
+            Self::IssuerMissing => (UNAUTHORIZED, "token-malformed", "the token has no readable 'iss' claim"),
+            Self::IssuerUnknown => (
+                UNAUTHORIZED,
+                "issuer-unknown",
+                "the token's issuer is not configured here: 'iss' must equal an issuer's url exactly",
+            ),
+            Self::IssuerUnavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "issuer-unavailable",
+                "the issuer's keys cannot be had at the moment: try again shortly",
+            ),
+            Self::KeyUnknown => (
+                UNAUTHORIZED,
+                "key-unknown",
+                "the issuer publishes no key with the token's 'kid': get a new token",
+            ),
+            Self::KeyMismatch => (
+                UNAUTHORIZED,
+                "algorithm-not-allowed",
+                "the token's algorithm does not fit the key that its 'kid' names",
+            ),
+            Self::SignatureInvalid => (
+                UNAUTHORIZED,
+                "signature-invalid",
+                "the token's signature does not verify with the issuer's key",
+            ),
+            Self::AudienceMismatch => (
+                UNAUTHORIZED,
+                "audience-mismatch",
+                "the token is for another service: ask the issuer for one with this service's audience",
+            ),
+            Self::ExpiryMissing => (UNAUTHORIZED, "token-malformed", "the token has no 'exp' claim"),
+            Self::TimeUnreadable => (
+                UNAUTHORIZED,
+                "token-malformed",
+                "a time in the token ('exp', 'nbf' or 'iat') is not a NumericDate",
+            ),
+            Self::Expired => (UNAUTHORIZED, "token-expired", "the token has expired: get a new one"),
+            Self::NotYetValid => (
+                UNAUTHORIZED,
+                "token-not-yet-valid",
+                "the token is from the future ('nbf' or 'iat'): check both clocks",
+            ),
+            Self::SubjectMissing => {
+                (UNAUTHORIZED, "token-malformed", "the token has no readable 'sub' claim")
+            }
+            Self::GroupsOverage => (
+                StatusCode::FORBIDDEN,
+                "groups-overage",
+                "the issuer left the groups out because there are too many: have it emit only groups assigned to the application, or app roles",
+            ),
+            Self::GroupsUnreadable => (
+                StatusCode::FORBIDDEN,
+                "groups-unreadable",
+                "the token's group claim is neither a string nor a list of strings",
+            ),
+        }
+    }
+}
+
+impl From<Fault> for AuthenticationError {
+    fn from(fault: Fault) -> Self {
+        let (status, code, message) = fault.row();
+        Self { status, code, message: message.to_owned(), issuer: None }
+    }
+}

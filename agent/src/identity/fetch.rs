@@ -1,0 +1,99 @@
+//! One bounded HTTP GET: no redirects, no retries, a time-out and a size limit.
+
+use bytes::Bytes;
+use http::header::ACCEPT;
+use http::{Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_rustls::{ConfigBuilderExt, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use rustls::crypto::aws_lc_rs;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// From the first packet to the last byte.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Largest answer in bytes.
+const MAX_ANSWER: usize = 1024 * 1024;
+
+/// How a URL is fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Transport {
+    /// Over TLS, the server's certificate verified.
+    Tls,
+    /// In the clear to this very host, for an issuer that runs beside the agent.
+    PlainLoopback,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FetchError {
+    #[error("reading the trust anchors in {0}: give a PEM file with at least one certificate")]
+    Anchors(PathBuf),
+    #[error("the system's trust anchors cannot be read: install ca-certificates, or set the issuer's ca")]
+    SystemAnchors,
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    #[error("no answer within {} s", TIMEOUT.as_secs())]
+    TimedOut,
+    #[error("cannot be reached: {0}")]
+    Unreachable(#[source] hyper_util::client::legacy::Error),
+    #[error("answered with status {0} where 200 is due (redirects are not followed)")]
+    Status(StatusCode),
+    #[error("the answer broke off or is larger than {MAX_ANSWER} bytes")]
+    Body,
+}
+
+/// Fetches `url`; `ca` holds the only trust anchors, `None` means the system's. Clients are made anew each
+/// time: fetches are hours apart, and what changed on disk (anchors, resolver) is seen by the next one.
+pub(super) async fn get(url: &Uri, transport: Transport, ca: Option<&Path>) -> Result<Bytes, FetchError> {
+    tokio::time::timeout(TIMEOUT, exchange(url, transport, ca)).await.map_err(|_| FetchError::TimedOut)?
+}
+
+async fn exchange(url: &Uri, transport: Transport, ca: Option<&Path>) -> Result<Bytes, FetchError> {
+    let anchors = ca.map(Path::to_path_buf);
+    let tls = tokio::task::spawn_blocking(move || client_config(anchors))
+        .await
+        .map_err(|_| FetchError::SystemAnchors)??;
+    let builder = HttpsConnectorBuilder::new().with_tls_config(tls);
+    let connector = match transport {
+        Transport::Tls => builder.https_only(),
+        Transport::PlainLoopback => builder.https_or_http(),
+    };
+    let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new())
+        .pool_max_idle_per_host(0)
+        .build(connector.enable_http1().build());
+
+    let mut request = Request::new(Empty::new());
+    *request.uri_mut() = url.clone();
+    request.headers_mut().insert(ACCEPT, http::HeaderValue::from_static("application/json"));
+    let answer = client.request(request).await.map_err(FetchError::Unreachable)?;
+    if answer.status() != StatusCode::OK {
+        return Err(FetchError::Status(answer.status()));
+    }
+    let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await.map_err(|_| FetchError::Body)?;
+    Ok(body.to_bytes())
+}
+
+fn client_config(ca: Option<PathBuf>) -> Result<ClientConfig, FetchError> {
+    let versions = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()?;
+    let verified = match ca {
+        Some(path) => versions.with_root_certificates(anchors(&path).ok_or(FetchError::Anchors(path))?),
+        None => versions.with_native_roots().map_err(|_| FetchError::SystemAnchors)?,
+    };
+    Ok(verified.with_no_client_auth())
+}
+
+fn anchors(path: &Path) -> Option<RootCertStore> {
+    let mut store = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).ok()? {
+        store.add(certificate.ok()?).ok()?;
+    }
+    (!store.is_empty()).then_some(store)
+}

@@ -1,0 +1,405 @@
+//! The whole path from header to principal, against a small issuer on loopback.
+
+use super::*;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::HeaderValue;
+use http::header::AUTHORIZATION;
+use jsonwebtoken::{Algorithm, EncodingKey};
+use rcgen::{KeyPair, PublicKeyData};
+use serde_json::{Value, json};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+const NOW: u64 = 1_800_000_000;
+
+/// A signing key and its JWK.
+struct Signer {
+    algorithm: &'static str,
+    implementation: Algorithm,
+    private: EncodingKey,
+    jwk: Value,
+}
+
+impl Signer {
+    fn new(kid: &str, algorithm: &'static str) -> Self {
+        let (kind, implementation) = match algorithm {
+            "ES256" => (&rcgen::PKCS_ECDSA_P256_SHA256, Algorithm::ES256),
+            "ES384" => (&rcgen::PKCS_ECDSA_P384_SHA384, Algorithm::ES384),
+            "EdDSA" => (&rcgen::PKCS_ED25519, Algorithm::EdDSA),
+            "RS256" => (&rcgen::PKCS_RSA_SHA256, Algorithm::RS256),
+            "RS384" => (&rcgen::PKCS_RSA_SHA256, Algorithm::RS384),
+            "RS512" => (&rcgen::PKCS_RSA_SHA256, Algorithm::RS512),
+            "PS256" => (&rcgen::PKCS_RSA_SHA256, Algorithm::PS256),
+            other => panic!("no signer for {other}"),
+        };
+        let pair = KeyPair::generate_for(kind).unwrap();
+        let raw = pair.der_bytes();
+        let b64 = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let (private, jwk) = match algorithm {
+            "ES256" | "ES384" => {
+                let half = (raw.len() - 1) / 2;
+                let crv = if half == 32 { "P-256" } else { "P-384" };
+                let (x, y) = (b64(&raw[1..=half]), b64(&raw[1 + half..]));
+                let private = EncodingKey::from_ec_der(pair.serialized_der());
+                (private, json!({"kty": "EC", "crv": crv, "kid": kid, "x": x, "y": y}))
+            }
+            "EdDSA" => {
+                let private = EncodingKey::from_ed_der(pair.serialized_der());
+                (private, json!({"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": b64(raw)}))
+            }
+            _ => {
+                let (n, e) = rsa_components(raw);
+                let private = EncodingKey::from_rsa_pem(pair.serialize_pem().as_bytes()).unwrap();
+                (private, json!({"kty": "RSA", "kid": kid, "n": b64(n), "e": b64(e)}))
+            }
+        };
+        Self { algorithm, implementation, private, jwk }
+    }
+
+    fn token(&self, claims: &Value) -> String {
+        self.token_with(&json!({"alg": self.algorithm, "typ": "at+jwt", "kid": self.jwk["kid"]}), claims)
+    }
+
+    fn token_with(&self, header: &Value, claims: &Value) -> String {
+        let encode = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
+        let signed = format!("{}.{}", encode(header), encode(claims));
+        let signature =
+            jsonwebtoken::crypto::sign(signed.as_bytes(), &self.private, self.implementation).unwrap();
+        format!("{signed}.{signature}")
+    }
+}
+
+/// Modulus and exponent of a PKCS#1 `RSAPublicKey`, whose lengths here are all below 65536.
+fn rsa_components(der: &[u8]) -> (&[u8], &[u8]) {
+    fn element(der: &[u8]) -> (&[u8], &[u8]) {
+        let (start, length) = match der[1] {
+            0x81 => (3, usize::from(der[2])),
+            0x82 => (4, usize::from(der[2]) << 8 | usize::from(der[3])),
+            short => (2, usize::from(short)),
+        };
+        (&der[start..start + length], &der[start + length..])
+    }
+    let (sequence, _) = element(der);
+    let (n, rest) = element(sequence);
+    let (e, _) = element(rest);
+    (n.strip_prefix(&[0]).unwrap_or(n), e)
+}
+
+/// Discovery and keys over plain HTTP on loopback.
+struct Provider {
+    url: String,
+    keys: Mutex<Vec<Value>>,
+    up: AtomicBool,
+    fetches: AtomicUsize,
+    claims_to_be: Mutex<Option<String>>,
+}
+
+impl Provider {
+    async fn start(keys: Vec<Value>) -> Arc<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let provider = Arc::new(Self {
+            url: format!("http://{}", listener.local_addr().unwrap()),
+            keys: Mutex::new(keys),
+            up: AtomicBool::new(true),
+            fetches: AtomicUsize::new(0),
+            claims_to_be: Mutex::default(),
+        });
+        let serving = Arc::clone(&provider);
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                if !serving.up.load(Ordering::SeqCst) {
+                    continue;
+                }
+                let mut head = vec![0; 4096];
+                let read = socket.read(&mut head).await.unwrap_or(0);
+                let body = serving.answer(&String::from_utf8_lossy(&head[..read])).to_string();
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                    body.len()
+                );
+                let _gone = socket.write_all(answer.as_bytes()).await;
+            }
+        });
+        provider
+    }
+
+    fn answer(&self, request: &str) -> Value {
+        if request.starts_with("GET /keys ") {
+            self.fetches.fetch_add(1, Ordering::SeqCst);
+            return json!({"keys": *self.keys.lock().unwrap()});
+        }
+        assert!(request.starts_with("GET /.well-known/openid-configuration "), "{request}");
+        let issuer = self.claims_to_be.lock().unwrap().clone().unwrap_or_else(|| self.url.clone());
+        json!({"issuer": issuer, "jwks_uri": format!("{}/keys", self.url)})
+    }
+
+    fn issuer(&self) -> Issuer {
+        Issuer {
+            url: self.url.clone(),
+            audience: "bailiwick".into(),
+            groups_claim: "groups".into(),
+            region: bailiwick_policy::Name::new("eu").unwrap(),
+            ca: None,
+            leeway: 30,
+        }
+    }
+
+    fn claims(&self) -> Value {
+        json!({"iss": self.url, "sub": "ada", "aud": "bailiwick", "exp": NOW + 300, "groups": ["ml"]})
+    }
+
+    fn fetched(&self) -> usize {
+        self.fetches.load(Ordering::SeqCst)
+    }
+}
+
+fn bearer(token: &str) -> HeaderMap {
+    HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {token}")).unwrap())])
+}
+
+async fn code(authenticator: &Authenticator, token: &str, now: u64) -> &'static str {
+    match authenticator.authenticate_at(&bearer(token), now).await {
+        Ok(_) => "ok",
+        Err(error) => error.code,
+    }
+}
+
+fn with(claims: &Value, changes: Value) -> Value {
+    let mut claims = claims.clone();
+    for (name, value) in changes.as_object().unwrap() {
+        if value == "absent" {
+            claims.as_object_mut().unwrap().remove(name);
+        } else {
+            claims[name] = value.clone();
+        }
+    }
+    claims
+}
+
+#[tokio::test]
+async fn every_accepted_algorithm_verifies_with_its_own_key() {
+    let signers: Vec<_> = ["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA"]
+        .into_iter()
+        .map(|algorithm| Signer::new(algorithm, algorithm))
+        .collect();
+    let provider = Provider::start(signers.iter().map(|signer| signer.jwk.clone()).collect()).await;
+    let authenticator = Authenticator::new(vec![provider.issuer()]);
+    for signer in &signers {
+        let token = signer.token(&provider.claims());
+        let principal = authenticator.authenticate_at(&bearer(&token), NOW).await.unwrap();
+        assert_eq!(principal.subject, "ada", "{}", signer.algorithm);
+        assert_eq!(principal.groups, ["ml"]);
+        assert_eq!(principal.issuer, provider.url);
+
+        let (signed, signature) = token.rsplit_once('.').unwrap();
+        let mut bytes = URL_SAFE_NO_PAD.decode(signature).unwrap();
+        bytes[9] ^= 1;
+        let forged = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(bytes));
+        assert_eq!(code(&authenticator, &forged, NOW).await, "signature-invalid", "{}", signer.algorithm);
+    }
+    assert_eq!(provider.fetched(), 1, "one fetch serves every token");
+}
+
+#[tokio::test]
+async fn claims_decide_each_with_its_own_code() {
+    let signer = Signer::new("k1", "ES256");
+    let provider = Provider::start(vec![signer.jwk.clone()]).await;
+    let authenticator = Authenticator::new(vec![provider.issuer()]);
+    let rows = [
+        (json!({}), "ok", "as it should be"),
+        (json!({"aud": ["other", "bailiwick"]}), "ok", "an audience among several"),
+        (json!({"aud": "other"}), "audience-mismatch", "for another service"),
+        (json!({"aud": ["other"]}), "audience-mismatch", "for other services"),
+        (json!({"aud": []}), "audience-mismatch", "for nobody"),
+        (json!({"aud": {"bailiwick": true}}), "audience-mismatch", "an unreadable audience"),
+        (json!({"aud": "bailiwick2"}), "audience-mismatch", "a longer name"),
+        (json!({"aud": "absent"}), "audience-mismatch", "no audience at all"),
+        (json!({"exp": NOW - 29}), "ok", "expired, within the leeway"),
+        (json!({"exp": NOW - 30}), "token-expired", "expired, the leeway used up"),
+        (json!({"exp": "absent"}), "token-malformed", "a token for ever"),
+        (json!({"exp": "1900000000"}), "token-malformed", "a time as a string"),
+        (json!({"exp": -1}), "token-malformed", "a time before 1970"),
+        (json!({"exp": (NOW + 300) as f64 + 0.5}), "ok", "NumericDate may have a fraction"),
+        (json!({"nbf": NOW + 30}), "ok", "not yet valid, within the leeway"),
+        (json!({"nbf": NOW + 31}), "token-not-yet-valid", "not yet valid"),
+        (json!({"iat": NOW + 31}), "token-not-yet-valid", "issued in the future"),
+        (json!({"nbf": "soon"}), "token-malformed", "an unreadable nbf"),
+        (json!({"sub": "absent"}), "token-malformed", "no subject"),
+        (json!({"sub": ""}), "token-malformed", "an empty subject"),
+        (json!({"sub": 7}), "token-malformed", "a subject that is no string"),
+        (json!({"groups": "absent"}), "ok", "no groups is not a fault here: policy decides"),
+        (json!({"groups": {"a": 1}}), "groups-unreadable", "a group claim of an unknown shape"),
+        (json!({"_claim_names": {"groups": "src1"}}), "groups-overage", "Entra beyond its limit"),
+        (json!({"iss": "absent"}), "token-malformed", "no issuer"),
+        (json!({"iss": format!("{}/", provider.url)}), "issuer-unknown", "a slash more is another issuer"),
+        (json!({"iss": "https://evil.example"}), "issuer-unknown", "somebody else's"),
+    ];
+    for (changes, expected, why) in rows {
+        let token = signer.token(&with(&provider.claims(), changes));
+        assert_eq!(code(&authenticator, &token, NOW).await, expected, "{why}");
+    }
+}
+
+#[tokio::test]
+async fn headers_decide_before_any_key_is_touched() {
+    let signer = Signer::new("k1", "ES256");
+    let provider = Provider::start(vec![signer.jwk.clone()]).await;
+    let authenticator = Authenticator::new(vec![provider.issuer()]);
+    let rows = [
+        (json!({"alg": "none"}), "algorithm-not-allowed", "unsigned"),
+        (json!({"alg": "HS256", "kid": "k1"}), "algorithm-not-allowed", "the public key as an HMAC secret"),
+        (json!({"kid": "k1"}), "algorithm-not-allowed", "no algorithm"),
+        (json!({"alg": ["ES256"], "kid": "k1"}), "algorithm-not-allowed", "an unreadable algorithm"),
+        (
+            json!({"alg": "ES256", "kid": "k1", "typ": "logout+jwt"}),
+            "token-type-not-allowed",
+            "a logout token",
+        ),
+        (json!({"alg": "ES256", "kid": "k1", "typ": 1}), "token-type-not-allowed", "an unreadable type"),
+        (
+            json!({"alg": "ES256", "kid": "k1", "crit": ["b64"], "b64": false}),
+            "token-malformed",
+            "a critical extension",
+        ),
+        (json!({"alg": "ES256", "kid": 1}), "token-malformed", "an unreadable kid"),
+    ];
+    for (header, expected, why) in rows {
+        let token = signer.token_with(&header, &provider.claims());
+        assert_eq!(code(&authenticator, &token, NOW).await, expected, "{why}");
+    }
+    assert_eq!(provider.fetched(), 0, "none of them cost the issuer a request");
+
+    let rows = [
+        (json!({"alg": "ES256"}), "ok", "no kid: the keys that fit are tried"),
+        (json!({"alg": "ES256", "kid": "k1", "typ": "JWT"}), "ok", "typ JWT"),
+        (json!({"alg": "ES256", "kid": "k1", "typ": "application/AT+JWT"}), "ok", "types ignore case"),
+        (json!({"alg": "RS256", "kid": "k1"}), "algorithm-not-allowed", "the key is not for that algorithm"),
+        (
+            json!({"alg": "ES256", "kid": "k1", "jwk": Signer::new("k1", "ES256").jwk}),
+            "ok",
+            "a key brought along is ignored",
+        ),
+    ];
+    for (header, expected, why) in rows {
+        let token = signer.token_with(&header, &provider.claims());
+        assert_eq!(code(&authenticator, &token, NOW).await, expected, "{why}");
+    }
+    let stranger = Signer::new("k1", "ES256");
+    let header = json!({"alg": "ES256", "kid": "k1", "jwk": stranger.jwk});
+    let token = stranger.token_with(&header, &provider.claims());
+    assert_eq!(code(&authenticator, &token, NOW).await, "signature-invalid", "signed with the key it brings");
+    for (text, why) in [
+        ("opaque", "an opaque token"),
+        ("a.b", "two parts"),
+        ("a.b.c", "not base64url of JSON"),
+        ("a.b.c.d.e", "an encrypted token"),
+        ("..", "empty parts"),
+    ] {
+        assert_eq!(code(&authenticator, text, NOW).await, "token-malformed", "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_key_is_found_and_made_up_key_ids_cost_one_fetch() {
+    let (old, new) = (Signer::new("old", "ES256"), Signer::new("new", "ES256"));
+    let provider = Provider::start(vec![old.jwk.clone()]).await;
+    let timing = Timing { debounce: Duration::from_millis(300), ..Timing::default() };
+    let authenticator = Arc::new(Authenticator::with_timing(vec![provider.issuer()], timing));
+    assert_eq!(code(&authenticator, &old.token(&provider.claims()), NOW).await, "ok");
+
+    *provider.keys.lock().unwrap() = vec![new.jwk.clone()];
+    let token = new.token(&provider.claims());
+    assert_eq!(code(&authenticator, &token, NOW).await, "key-unknown", "fetched a moment ago");
+    tokio::time::sleep(timing.debounce).await;
+    let flood: Vec<_> = (0..50)
+        .map(|n| {
+            let made_up =
+                new.token_with(&json!({"alg": "ES256", "kid": format!("x{n}")}), &provider.claims());
+            let authenticator = Arc::clone(&authenticator);
+            tokio::spawn(async move { code(&authenticator, &made_up, NOW).await })
+        })
+        .collect();
+    for one in flood {
+        assert_eq!(one.await.unwrap(), "key-unknown");
+    }
+    assert_eq!(provider.fetched(), 2, "fifty unknown key ids, one fetch");
+    assert_eq!(code(&authenticator, &token, NOW).await, "ok", "the new key is there");
+    assert_eq!(
+        code(&authenticator, &old.token(&provider.claims()), NOW).await,
+        "key-unknown",
+        "the old one is gone"
+    );
+}
+
+#[tokio::test]
+async fn a_provider_that_is_down_denies_its_own_callers_and_recovers() {
+    let signer = Signer::new("k1", "ES256");
+    let (down, up) =
+        (Provider::start(vec![signer.jwk.clone()]).await, Provider::start(vec![signer.jwk.clone()]).await);
+    down.up.store(false, Ordering::SeqCst);
+    let timing = Timing { retry: Duration::from_millis(50), ..Timing::default() };
+    let authenticator = Authenticator::with_timing(vec![down.issuer(), up.issuer()], timing);
+    let token = signer.token(&down.claims());
+    let error = authenticator.authenticate_at(&bearer(&token), NOW).await.unwrap_err();
+    assert_eq!((error.status.as_u16(), error.code), (503, "issuer-unavailable"));
+    assert_eq!(error.issuer.as_deref(), Some(down.url.as_str()));
+    assert_eq!(
+        code(&authenticator, &signer.token(&up.claims()), NOW).await,
+        "ok",
+        "the other issuer's callers"
+    );
+    down.up.store(true, Ordering::SeqCst);
+    tokio::time::sleep(timing.retry).await;
+    assert_eq!(code(&authenticator, &token, NOW).await, "ok", "recovered by itself");
+}
+
+#[tokio::test]
+async fn last_good_keys_serve_while_the_provider_is_down_but_not_for_ever() {
+    let signer = Signer::new("k1", "ES256");
+    let provider = Provider::start(vec![signer.jwk.clone()]).await;
+    let timing = Timing {
+        refresh_after: Duration::from_millis(100),
+        serve_until: Duration::from_millis(800),
+        debounce: Duration::from_millis(50),
+        retry: Duration::from_millis(50),
+    };
+    let authenticator = Authenticator::with_timing(vec![provider.issuer()], timing);
+    let token = signer.token(&provider.claims());
+    assert_eq!(code(&authenticator, &token, NOW).await, "ok");
+    tokio::time::sleep(timing.refresh_after).await;
+    assert_eq!(code(&authenticator, &token, NOW).await, "ok");
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    assert_eq!(provider.fetched(), 2, "refreshed in the background, on use");
+    provider.up.store(false, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(code(&authenticator, &token, NOW).await, "ok", "the last good keys serve");
+    tokio::time::sleep(timing.serve_until).await;
+    assert_eq!(code(&authenticator, &token, NOW).await, "issuer-unavailable", "too old, cached token or not");
+}
+
+#[tokio::test]
+async fn a_provider_that_speaks_for_another_issuer_is_not_believed() {
+    let signer = Signer::new("k1", "ES256");
+    let provider = Provider::start(vec![signer.jwk.clone()]).await;
+    *provider.claims_to_be.lock().unwrap() = Some("https://login.example.eu".into());
+    let authenticator = Authenticator::new(vec![provider.issuer()]);
+    assert_eq!(code(&authenticator, &signer.token(&provider.claims()), NOW).await, "issuer-unavailable");
+    assert_eq!(provider.fetched(), 0, "its keys were not even asked for");
+}
+
+#[tokio::test]
+async fn a_verified_token_is_remembered_until_it_expires() {
+    let signer = Signer::new("k1", "ES256");
+    let provider = Provider::start(vec![signer.jwk.clone()]).await;
+    let authenticator = Authenticator::new(vec![provider.issuer()]);
+    let token = signer.token(&provider.claims());
+    for now in [NOW, NOW + 1, NOW + 329] {
+        assert_eq!(code(&authenticator, &token, now).await, "ok");
+    }
+    assert_eq!(code(&authenticator, &token, NOW + 330).await, "token-expired");
+    assert!(!format!("{authenticator:?}").contains("ada"));
+}

@@ -1,0 +1,48 @@
+//! The names that mean something in requests, answers and events.
+
+/// Members that say who calls; they are taken out of a request.
+pub(super) const IDENTITY: &[&str] = &["user", "safety_identifier"];
+
+/// The same, within `metadata`.
+pub(super) const IDENTITY_IN_METADATA: &[&str] = &["user_id"];
+
+/// Content parts that are text.
+pub(super) const TEXT_PARTS: &[&str] = &["text", "refusal"];
+
+/// Members of a request that stand in the place of text and cannot be scanned.
+pub(super) const UNREADABLE: &[&str] = &["prompt_embeds", "image_data", "multimodal_data", "audio_data"];
+
+/// Members of an answer that spell text out in pieces: `null` takes their place where a mask applies.
+pub(super) const SPELLED_OUT: &[&str] = &[
+    "logprobs",
+    "prompt_logprobs",
+    "token_ids",
+    "prompt_token_ids",
+    "completion_probabilities",
+    "__verbose",
+];
+
+/// Members of a choice that are not text and cannot be scanned.
+pub(super) const OPAQUE: &[&str] = &["audio", "images"];
+
+/// Strings of an event that are complete in it: scanned on their own. Every other string under a choice is a piece of a text.
+pub(super) const COMPLETE: &[&str] = &[
+    "id",
+    "object",
+    "model",
+    "role",
+    "finish_reason",
+    "stop_reason",
+    "system_fingerprint",
+    "service_tier",
+    "type",
+    "created",
+    "name",
+];
+
+/// The member that holds a tool call's arguments: JSON, held until it is complete.
+pub(super) const ARGUMENTS: &str = "arguments";
+
+/// Members of an event that an event of our own repeats.
+pub(super) const ENVELOPE: &[&str] =
+    &["id", "object", "created", "model", "system_fingerprint", "service_tier"];

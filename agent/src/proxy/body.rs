@@ -1,0 +1,200 @@
+//! A request's body: checked before it is read, read whole and bounded.
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, Method};
+use http_body_util::BodyExt;
+use hyper::body::Body;
+use std::time::Duration;
+
+/// Why there is no body to work with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BodyError {
+    /// Beyond `max_body`.
+    #[error("the body is larger than {limit} bytes: send less, or have [proxy] max_body raised")]
+    TooLarge {
+        /// In bytes.
+        limit: u64,
+    },
+    /// Cannot be inspected as it is.
+    #[error("the body is encoded (Content-Encoding): send it as it is")]
+    Encoded,
+    /// Not one that can be inspected.
+    #[error("the body's type is not application/json")]
+    NotJson,
+    /// On a method that has none.
+    #[error("this endpoint takes no body")]
+    Unexpected,
+    /// Ended early or against the protocol.
+    #[error("the body broke off")]
+    Incomplete,
+    /// Silent for too long.
+    #[error("the body did not arrive in time")]
+    TooSlow,
+}
+
+/// Reads a body of at most `limit` bytes, waiting at most `idle` for each piece. What the head says is checked
+/// first, so that a client that waits for `100 Continue` is told before it sends anything.
+pub(super) async fn read<B>(
+    method: &Method,
+    headers: &HeaderMap,
+    mut body: B,
+    limit: u64,
+    idle: Duration,
+) -> Result<Bytes, BodyError>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let limit = check_head(method, headers, limit)?;
+    let mut read = BytesMut::new();
+    loop {
+        match tokio::time::timeout(idle, body.frame()).await {
+            Err(_) => return Err(BodyError::TooSlow),
+            Ok(None) => return Ok(read.freeze()),
+            Ok(Some(Err(_))) => return Err(BodyError::Incomplete),
+            // Trailers are dropped: nothing of them would be passed on.
+            Ok(Some(Ok(frame))) => {
+                let Ok(piece) = frame.into_data() else { continue };
+                if (read.len() + piece.len()) as u64 > limit {
+                    return Err(if limit == 0 {
+                        BodyError::Unexpected
+                    } else {
+                        BodyError::TooLarge { limit }
+                    });
+                }
+                read.extend_from_slice(&piece);
+            }
+        }
+    }
+}
+
+/// The bound that applies: zero for a method without a body.
+fn check_head(method: &Method, headers: &HeaderMap, limit: u64) -> Result<u64, BodyError> {
+    let encoded = |value: &http::HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if headers.get_all(CONTENT_ENCODING).iter().any(encoded) {
+        return Err(BodyError::Encoded);
+    }
+    if *method == Method::GET {
+        return Ok(0);
+    }
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    match (types.next(), types.next()) {
+        (Some(one), None) if is_json(one.as_bytes()) => {}
+        _ => return Err(BodyError::NotJson),
+    }
+    let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    match declared {
+        Some(length) if length > limit => Err(BodyError::TooLarge { limit }),
+        Some(_) | None => Ok(limit),
+    }
+}
+
+/// `application/json`, with no charset or with the only one that JSON has (RFC 8259, 8.1).
+fn is_json(content_type: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(content_type) else { return false };
+    let mut parts = text.split(';').map(|part| part.trim().to_ascii_lowercase());
+    parts.next().as_deref() == Some("application/json")
+        && parts.all(|parameter| matches!(parameter.as_str(), "" | "charset=utf-8" | "charset=\"utf-8\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+    use http_body_util::Full;
+
+    async fn outcome(
+        method: Method,
+        headers: &[(http::HeaderName, &'static str)],
+        body: &'static str,
+    ) -> Result<Bytes, BodyError> {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (name.clone(), HeaderValue::from_static(value)))
+            .collect::<Vec<_>>();
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(name, value);
+        }
+        read(&method, &map, Full::new(Bytes::from_static(body.as_bytes())), 8, Duration::from_secs(1)).await
+    }
+
+    #[tokio::test]
+    async fn only_a_plain_json_body_within_the_bound_is_read() {
+        const JSON: (http::HeaderName, &str) = (CONTENT_TYPE, "application/json");
+        let too_large = Err(BodyError::TooLarge { limit: 8 });
+        let rows = [
+            (Method::POST, vec![JSON], "{\"a\":1}", Ok("{\"a\":1}"), "as it should be"),
+            (
+                Method::POST,
+                vec![(CONTENT_TYPE, "Application/JSON; charset=UTF-8")],
+                "{}",
+                Ok("{}"),
+                "types ignore case",
+            ),
+            (Method::POST, vec![JSON, (CONTENT_ENCODING, "identity")], "{}", Ok("{}"), "not encoded"),
+            (Method::POST, vec![JSON], "{\"a\": 10}", too_large, "one byte too many"),
+            (Method::POST, vec![JSON, (CONTENT_LENGTH, "9")], "", too_large, "refused by its head alone"),
+            (
+                Method::POST,
+                vec![JSON, (CONTENT_ENCODING, "gzip")],
+                "{}",
+                Err(BodyError::Encoded),
+                "cannot be inspected",
+            ),
+            (
+                Method::POST,
+                vec![JSON, (CONTENT_ENCODING, "identity"), (CONTENT_ENCODING, "br")],
+                "{}",
+                Err(BodyError::Encoded),
+                "encoded in the second line",
+            ),
+            (Method::POST, vec![], "{}", Err(BodyError::NotJson), "no type"),
+            (Method::POST, vec![(CONTENT_TYPE, "text/plain")], "{}", Err(BodyError::NotJson), "another type"),
+            (
+                Method::POST,
+                vec![JSON, (CONTENT_TYPE, "text/plain")],
+                "{}",
+                Err(BodyError::NotJson),
+                "two types",
+            ),
+            (
+                Method::POST,
+                vec![(CONTENT_TYPE, "application/json; charset=utf-16")],
+                "{}",
+                Err(BodyError::NotJson),
+                "another charset",
+            ),
+            (
+                Method::POST,
+                vec![(CONTENT_TYPE, "application/jsonp")],
+                "{}",
+                Err(BodyError::NotJson),
+                "a longer name",
+            ),
+            (Method::GET, vec![], "", Ok(""), "no body on GET"),
+            (Method::GET, vec![JSON], "{}", Err(BodyError::Unexpected), "a body on GET"),
+        ];
+        for (method, headers, body, expected, why) in rows {
+            assert_eq!(outcome(method, &headers, body).await, expected.map(Bytes::from), "{why}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_silent_sender_is_not_waited_for() {
+        struct Silent;
+        impl Body for Silent {
+            type Data = Bytes;
+            type Error = std::convert::Infallible;
+            fn poll_frame(
+                self: std::pin::Pin<&mut Self>,
+                _: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, Self::Error>>> {
+                std::task::Poll::Pending
+            }
+        }
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+        let read = read(&Method::POST, &headers, Silent, 8, Duration::from_millis(10)).await;
+        assert_eq!(read, Err(BodyError::TooSlow));
+    }
+}

@@ -1,0 +1,150 @@
+//! The story of a request, from its head to its last byte.
+
+use super::Proxy;
+use super::error::Refusal;
+use super::headers;
+use super::ledger::{Intake, Ledger, Seen};
+use super::relay::{self, Call};
+use super::reply::Reply;
+use super::request_id::RequestId;
+use super::route::{self, Route};
+use super::upstream::Question;
+use super::{body, error::Said};
+use crate::protocol;
+use bailiwick_masking::{Findings, Masker};
+use bailiwick_policy::{Ask, Name};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use hyper::body::Incoming;
+use std::net::IpAddr;
+
+/// Tells the story, and if it ends in a refusal, records that and says so.
+pub(super) async fn serve(proxy: &Proxy, client: IpAddr, request: Request<Incoming>, mut reply: Reply) {
+    let Some(id) = RequestId::new() else { return };
+    let ledger = Ledger::new(proxy.log.clone());
+    let mut seen = Seen::new(id, client, proxy.settings.regions.locate(client), &ledger);
+    seen.method(request.method());
+    match story(proxy, &ledger, &mut seen, request, &mut reply).await {
+        Ok(Told { receipt, last, status, outcome }) => {
+            tracing::debug!(request = %seen.id, model = seen.model(), status = status.as_u16(), outcome, "served");
+            reply.end(&receipt, last).await;
+        }
+        Err(Stopped::Refused(refusal)) => refuse(&ledger, &seen, &refusal, reply).await,
+        // The trail failed after the model was asked: whatever was sent so far is cut, never ended.
+        Err(Stopped::OutcomeUnrecorded) => drop(reply),
+    }
+}
+
+/// The whole way. Each step takes what the one before gave.
+async fn story(
+    proxy: &Proxy,
+    ledger: &Ledger,
+    seen: &mut Seen,
+    request: Request<Incoming>,
+    reply: &mut Reply,
+) -> Result<Told, Stopped> {
+    let (settings, limits) = (&proxy.settings, &proxy.limits);
+    let (head, incoming) = request.into_parts();
+    if !headers::has_plain_framing(&head.headers) {
+        return Err(Refusal::LengthRequired.into());
+    }
+
+    // Where to? Looked up first so that a denial can name it, answered only to callers who are known.
+    let route = route::find(settings, &head.method, &head.uri);
+    if let Ok(route) = &route {
+        seen.route(route);
+    }
+
+    // Who is it?
+    let principal = proxy.authenticator.authenticate(&head.headers).await.map_err(|error| {
+        seen.issuer(error.issuer.as_ref());
+        Refusal::from(error)
+    })?;
+    seen.principal(&principal, ledger);
+    let Route { model, endpoint, path } = route.map_err(Refusal::from)?;
+    let upstream = proxy.upstreams.get(&model.name).ok_or(Refusal::Route(route::RouteError::ModelUnknown))?;
+
+    // May they?
+    let ask = Ask { model: &model.name, operation: endpoint.operation, caller: &seen.location };
+    let permit = settings.access.authorize(&principal, ask).map_err(|denial| {
+        seen.rule(denial.nearest.as_ref());
+        Refusal::from(denial)
+    })?;
+    seen.rule(Some(permit.rule()));
+    let (mask_request, mask_answer) =
+        (masker(proxy, &permit.masks().request)?, masker(proxy, &permit.masks().response)?);
+
+    // What do they ask, without who they are and what must not leave?
+    let raw = body::read(&head.method, &head.headers, incoming, settings.proxy.max_body, limits.body_idle)
+        .await
+        .map_err(Refusal::from)?;
+    let asked = if head.method == Method::GET {
+        protocol::Request { body: Bytes::new(), streamed: false, findings: Findings::default() }
+    } else {
+        protocol::request(endpoint, &raw, &mask_request).map_err(Refusal::from)?
+    };
+
+    // Recorded; then forwarded, and the answer passed on but for its last byte; then that recorded too.
+    let intake = Intake {
+        streamed: asked.streamed,
+        bytes: raw.len(),
+        findings: &asked.findings,
+        policy: &settings.id,
+    };
+    let admitted = ledger.admit(permit, &principal, seen, intake).await.map_err(Refusal::from)?;
+    drop(raw);
+    let question = Question { method: &head.method, path: &path, body: asked.body, streamed: asked.streamed };
+    let call = Call { id: &seen.id, endpoint, masker: mask_answer, limits };
+    let ending = relay::relay(upstream, &admitted, question, call, reply).await;
+    let receipt = admitted.settle(&ending.account).await.map_err(|_| Stopped::OutcomeUnrecorded)?;
+    let (status, outcome) = (ending.account.status, ending.account.outcome.as_str());
+    Ok(Told { receipt, last: ending.last, status, outcome })
+}
+
+/// A story told to its end, but for the last byte.
+struct Told {
+    receipt: super::ledger::Settled,
+    last: super::reply::Last,
+    status: StatusCode,
+    outcome: &'static str,
+}
+
+/// Why a story stopped.
+enum Stopped {
+    /// Before the model was asked.
+    Refused(Refusal),
+    /// After, and that cannot be recorded.
+    OutcomeUnrecorded,
+}
+
+impl From<Refusal> for Stopped {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// Records a refusal and tells the caller, in that order.
+async fn refuse(ledger: &Ledger, seen: &Seen, refusal: &Refusal, reply: Reply) {
+    let said = refusal.say();
+    tracing::debug!(request = %seen.id, model = seen.model(), status = said.status.as_u16(), code = said.code, "refused");
+    let words = |refusal: &Refusal, said: &Said| {
+        let body = protocol::error_body(said.status, said.code, &said.message, seen.id.as_str());
+        (headers::for_refusal(refusal, said, &seen.id), body)
+    };
+    match ledger.deny(seen, &said).await {
+        Ok(recorded) => {
+            let (head, body) = words(refusal, &said);
+            reply.refuse(&recorded, head, body);
+        }
+        Err(_) => {
+            let (head, body) = words(&Refusal::Audit, &Refusal::Audit.say());
+            reply.cannot_record(head, body);
+        }
+    }
+}
+
+/// The masks that a rule names.
+fn masker(proxy: &Proxy, names: &[Name]) -> Result<Masker, Refusal> {
+    let find = |name| proxy.settings.masks.get(name).cloned().ok_or(Refusal::MaskMissing);
+    Ok(Masker { masks: names.iter().map(find).collect::<Result<_, _>>()? })
+}

@@ -1,0 +1,189 @@
+//! Both heads are built anew: what is not named here does not pass, in either direction.
+
+use super::error::{Refusal, Said};
+use super::request_id::RequestId;
+use bytes::Bytes;
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH,
+    CONTENT_TYPE, HOST, HeaderName, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE,
+};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+
+/// The request's name, for the caller, its support and the auditor.
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Asks proxies in front of this one (nginx and its kin) not to collect a stream before passing it on.
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
+
+/// Whether a request's length is plain to see. With both `Transfer-Encoding` and `Content-Length` two readers can
+/// disagree about where a request ends (RFC 9112, 6.3 and 11.2), and the HTTP library hides that both were there by
+/// dropping one. So chunked requests are refused (411, which RFC 9110, 15.5.12 provides): JSON has a known length.
+pub(super) fn has_plain_framing(headers: &HeaderMap) -> bool {
+    !headers.contains_key(TRANSFER_ENCODING)
+}
+
+/// The model's request: nothing of the caller's but what `protocol` made of its body.
+pub(super) fn for_model(
+    method: &Method,
+    path: &str,
+    host: &HeaderValue,
+    authorization: Option<HeaderValue>,
+    body: &Bytes,
+    streamed: bool,
+) -> Option<Request<()>> {
+    let mut request = Request::new(());
+    *request.method_mut() = method.clone();
+    *request.uri_mut() = path.parse::<Uri>().ok()?;
+    let headers = request.headers_mut();
+    headers.insert(HOST, host.clone());
+    headers.insert(ACCEPT, if streamed { HeaderValue::from_static("text/event-stream") } else { JSON });
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    if !body.is_empty() {
+        headers.insert(CONTENT_TYPE, JSON);
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    }
+    if let Some(mut credential) = authorization {
+        credential.set_sensitive(true);
+        headers.insert(AUTHORIZATION, credential);
+    }
+    Some(request)
+}
+
+/// Whether the model's answer is encoded, and so cannot be inspected.
+pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
+    let encoded = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
+    headers.get_all(CONTENT_ENCODING).iter().any(encoded)
+}
+
+/// What an answer is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Json,
+    EventStream,
+}
+
+/// The head of an answer. Of the model's own headers only `Retry-After` passes, in whole seconds.
+pub(super) fn for_caller(
+    status: StatusCode,
+    kind: Kind,
+    id: &RequestId,
+    of_model: Option<&HeaderMap>,
+) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    match kind {
+        Kind::Json => {
+            headers.insert(CONTENT_TYPE, JSON);
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        Kind::EventStream => {
+            headers.insert(CONTENT_TYPE, EVENT_STREAM);
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store"));
+            headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+        }
+    }
+    if let Some(id) = id.header() {
+        headers.insert(X_REQUEST_ID, id);
+    }
+    let seconds = |value: &&HeaderValue| {
+        (1..=6).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_digit)
+    };
+    if let Some(value) = of_model.and_then(|of_model| of_model.get(RETRY_AFTER)).filter(seconds) {
+        headers.insert(RETRY_AFTER, value.clone());
+    }
+    response
+}
+
+/// The head of a refusal.
+pub(super) fn for_refusal(refusal: &Refusal, said: &Said, id: &RequestId) -> Response<()> {
+    let mut response = for_caller(said.status, Kind::Json, id, None);
+    if let Some(challenge) = refusal.challenge() {
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    }
+    response
+}
+
+/// The type that a model declared, without what it may say besides.
+pub(super) fn content_type(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(CONTENT_TYPE).iter();
+    match (values.next(), values.next()) {
+        (Some(one), None) => one.to_str().ok(),
+        _ => None,
+    }
+}
+
+/// Which kind a declared type is; what is neither is refused by `protocol`.
+pub(super) fn kind(content_type: Option<&str>) -> Kind {
+    let essence = content_type.and_then(|text| text.split(';').next()).map_or("", str::trim);
+    if essence.eq_ignore_ascii_case("text/event-stream") { Kind::EventStream } else { Kind::Json }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_models_request_has_these_headers_and_no_other() {
+        let host = HeaderValue::from_static("127.0.0.1:8000");
+        let credential = HeaderValue::from_static("Bearer secret");
+        let body = Bytes::from_static(b"{}");
+        let request =
+            for_model(&Method::POST, "/v1/chat/completions", &host, Some(credential), &body, true).unwrap();
+        let mut lines: Vec<_> = request
+            .headers()
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
+        lines.sort();
+        assert_eq!(
+            lines,
+            [
+                "accept-encoding: identity",
+                "accept: text/event-stream",
+                "authorization: Bearer secret",
+                "connection: close",
+                "content-length: 2",
+                "content-type: application/json",
+                "host: 127.0.0.1:8000",
+            ]
+        );
+        assert!(!format!("{request:?}").contains("secret"), "the credential is not for logs");
+    }
+
+    #[test]
+    fn of_the_models_answer_only_a_number_of_seconds_passes() {
+        let id = RequestId::new().unwrap();
+        let rows = [
+            ("120", true, "seconds"),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", false, "a date"),
+            ("9999999", false, "a season"),
+        ];
+        for (value, passes, why) in rows {
+            let of_model = HeaderMap::from_iter([
+                (RETRY_AFTER, HeaderValue::from_str(value).unwrap()),
+                (http::header::SERVER, HeaderValue::from_static("uvicorn")),
+                (http::header::SET_COOKIE, HeaderValue::from_static("a=b")),
+            ]);
+            let answer = for_caller(StatusCode::OK, Kind::EventStream, &id, Some(&of_model));
+            let names: Vec<_> = answer.headers().keys().map(HeaderName::as_str).collect();
+            let mut expected = vec!["content-type", "cache-control", "x-accel-buffering", "x-request-id"];
+            expected.extend(passes.then_some("retry-after"));
+            assert_eq!(names, expected, "{why}");
+        }
+    }
+
+    #[test]
+    fn any_encoding_but_identity_is_one() {
+        for (value, encoded) in
+            [("identity", false), ("Identity", false), ("gzip", true), ("identity, gzip", true), ("", true)]
+        {
+            let headers = HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_static(value))]);
+            assert_eq!(is_encoded(&headers), encoded, "{value:?}");
+        }
+        assert!(!is_encoded(&HeaderMap::new()));
+    }
+}

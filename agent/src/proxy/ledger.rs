@@ -1,0 +1,295 @@
+//! The records of a request, and the receipts that they give: no receipt, no next step.
+
+use super::error::{Refusal, Said};
+use super::request_id::RequestId;
+use crate::protocol::Endpoint;
+use bailiwick_audit::{Log, Pseudonym, Record};
+use bailiwick_masking::Findings;
+use bailiwick_policy::{Location, Permit, Principal};
+use http::{Method, StatusCode};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Instant;
+
+/// The trail could not be written: fail closed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unrecorded;
+
+impl From<Unrecorded> for Refusal {
+    fn from(_: Unrecorded) -> Self {
+        Self::Audit
+    }
+}
+
+/// Writes records.
+#[derive(Clone, Debug)]
+pub(super) struct Ledger {
+    log: Log,
+}
+
+/// What is known of a request so far; a denial records as much.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) id: RequestId,
+    pub(super) location: Location,
+    method: &'static str,
+    client: Pseudonym,
+    endpoint: Option<&'static Endpoint>,
+    model: Option<String>,
+    issuer: Option<String>,
+    subject: Option<Pseudonym>,
+    rule: Option<String>,
+}
+
+impl Seen {
+    /// What the socket tells.
+    pub(super) fn new(id: RequestId, address: IpAddr, location: Location, ledger: &Ledger) -> Self {
+        let client = ledger.log.pseudonym(&address.to_canonical().to_string());
+        Self {
+            id,
+            location,
+            method: "unreadable",
+            client,
+            endpoint: None,
+            model: None,
+            issuer: None,
+            subject: None,
+            rule: None,
+        }
+    }
+
+    /// Only standard methods are named: anything else is the caller's text.
+    pub(super) fn method(&mut self, method: &Method) {
+        let standard = ["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"];
+        self.method = standard.into_iter().find(|name| method.as_str() == *name).unwrap_or("other");
+    }
+
+    /// Where it wants to go.
+    pub(super) fn route(&mut self, route: &super::route::Route) {
+        self.endpoint = Some(route.endpoint);
+        self.model = Some(route.model.name.to_string());
+    }
+
+    /// Who the issuer is, where only that is known.
+    pub(super) fn issuer(&mut self, issuer: Option<&String>) {
+        self.issuer = issuer.cloned();
+    }
+
+    /// Who is calling. Subjects are unique within their issuer only (OpenID Connect Core, 2).
+    pub(super) fn principal(&mut self, principal: &Principal, ledger: &Ledger) {
+        self.issuer = Some(principal.issuer.clone());
+        self.subject = Some(ledger.log.pseudonym(&format!("{} {}", principal.issuer, principal.subject)));
+    }
+
+    /// The rule that denied, or came closest to not denying.
+    pub(super) fn rule(&mut self, rule: Option<&bailiwick_policy::Name>) {
+        self.rule = rule.map(ToString::to_string);
+    }
+
+    /// The model, for the log.
+    pub(super) fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    fn region(&self) -> Option<String> {
+        match &self.location {
+            Location::Known { regions, .. } => {
+                Some(regions.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(","))
+            }
+            Location::Unknown => None,
+        }
+    }
+}
+
+/// A durable `denied` record: now the caller may be told.
+#[derive(Debug)]
+pub(super) struct Recorded(());
+
+/// A durable `admit` record for a permit: now the model may be asked. If it is dropped before it is settled (a
+/// panic, a runtime that stops), a last attempt records the request as cancelled.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    ledger: Ledger,
+    request: RequestId,
+    permit: Permit,
+    since: Instant,
+    open: bool,
+}
+
+/// A durable `outcome` record: now the caller may have the last byte.
+#[derive(Debug)]
+pub(super) struct Settled(());
+
+/// How an admitted request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The whole answer was passed on.
+    Complete,
+    /// The caller left, or was cut off.
+    Cancelled,
+    /// The model did not answer, or not properly.
+    UpstreamFailed,
+    /// A mask or an uninspectable answer stopped it.
+    Blocked,
+}
+
+impl Outcome {
+    /// As in the trail.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Cancelled => "cancelled",
+            Self::UpstreamFailed => "upstream-failed",
+            Self::Blocked => "blocked",
+        }
+    }
+}
+
+/// What the outcome record tells.
+#[derive(Debug)]
+pub(super) struct Account {
+    pub(super) outcome: Outcome,
+    /// What the caller was or would have been told.
+    pub(super) status: StatusCode,
+    /// Bytes of the answer that went or go to the caller.
+    pub(super) bytes: u64,
+    pub(super) findings: Findings,
+    /// Kebab-case.
+    pub(super) reason: Option<&'static str>,
+}
+
+/// What an admission tells besides what was seen.
+#[derive(Debug)]
+pub(super) struct Intake<'a> {
+    pub(super) streamed: bool,
+    /// Bytes of the body as it came.
+    pub(super) bytes: usize,
+    pub(super) findings: &'a Findings,
+    /// The policy's id.
+    pub(super) policy: &'a str,
+}
+
+impl Ledger {
+    /// In this trail.
+    pub(super) fn new(log: Log) -> Self {
+        Self { log }
+    }
+
+    /// Records a refusal.
+    pub(super) async fn deny(&self, seen: &Seen, said: &Said) -> Result<Recorded, Unrecorded> {
+        let record = Record::Denied {
+            request: seen.id.to_string(),
+            subject: seen.subject.clone(),
+            issuer: seen.issuer.clone(),
+            client: seen.client.clone(),
+            client_region: seen.region(),
+            method: seen.method.to_owned(),
+            endpoint: seen.endpoint.map(|endpoint| endpoint.name.to_owned()),
+            model: seen.model.clone(),
+            status: said.status.as_u16(),
+            reason: said.code.to_owned(),
+            rule: seen.rule.clone(),
+        };
+        self.append(record).await.map(Recorded)
+    }
+
+    /// Records that a request may go to the model. Takes the permit: one admission each.
+    pub(super) async fn admit(
+        &self,
+        permit: Permit,
+        principal: &Principal,
+        seen: &Seen,
+        intake: Intake<'_>,
+    ) -> Result<Admitted, Unrecorded> {
+        let since = Instant::now();
+        let record = Record::Admit {
+            request: seen.id.to_string(),
+            subject: seen.subject.clone().ok_or(Unrecorded)?,
+            issuer: principal.issuer.clone(),
+            rule: permit.rule().to_string(),
+            model: permit.model().to_string(),
+            operation: permit.operation().as_str().to_owned(),
+            client: seen.client.clone(),
+            client_region: seen.region(),
+            streamed: intake.streamed,
+            request_bytes: intake.bytes as u64,
+            masked: counts(intake.findings),
+            policy: intake.policy.to_owned(),
+        };
+        self.append(record).await?;
+        Ok(Admitted { ledger: self.clone(), request: seen.id.clone(), permit, since, open: true })
+    }
+
+    async fn append(&self, record: Record) -> Result<(), Unrecorded> {
+        // The log gives up on a hanging disk by itself, so that this wait is bounded.
+        match self.log.append(record).await {
+            Ok(_index) => Ok(()),
+            Err(cause) => {
+                tracing::error!(%cause, "a record could not be written: the request fails");
+                Err(Unrecorded)
+            }
+        }
+    }
+}
+
+impl Admitted {
+    /// What the policy let through.
+    pub(super) fn permit(&self) -> &Permit {
+        &self.permit
+    }
+
+    /// Records the outcome.
+    pub(super) async fn settle(mut self, account: &Account) -> Result<Settled, Unrecorded> {
+        self.open = false;
+        self.ledger.append(self.outcome(account)).await.map(Settled)
+    }
+
+    fn outcome(&self, account: &Account) -> Record {
+        Record::Outcome {
+            request: self.request.to_string(),
+            outcome: account.outcome.as_str().to_owned(),
+            status: account.status.as_u16(),
+            response_bytes: account.bytes,
+            duration_ms: u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+            masked: counts(&account.findings),
+            reason: account.reason.map(str::to_owned),
+        }
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        if !self.open {
+            return;
+        }
+        let account = Account {
+            outcome: Outcome::Cancelled,
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            bytes: 0,
+            findings: Findings::default(),
+            reason: Some("abandoned"),
+        };
+        let (ledger, record) = (self.ledger.clone(), self.outcome(&account));
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { ledger.append(record).await });
+        }
+    }
+}
+
+/// Entity → count, and `field` for what was masked by its place.
+fn counts(findings: &Findings) -> BTreeMap<String, u64> {
+    let mut counts: BTreeMap<_, _> =
+        findings.entities.iter().map(|(entity, count)| (entity.as_str().to_owned(), *count)).collect();
+    if findings.fields > 0 {
+        counts.insert("field".to_owned(), findings.fields);
+    }
+    counts
+}
+
+#[cfg(test)]
+impl Settled {
+    /// For tests of what comes after.
+    pub(super) fn for_test() -> Self {
+        Self(())
+    }
+}

@@ -1,0 +1,232 @@
+//! Connections: accepted, shaken hands with, served, and let go of in time.
+
+use super::Proxy;
+use super::error::Said;
+use super::handler;
+use super::ledger::{Ledger, Seen};
+use super::reply;
+use super::request_id::RequestId;
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+
+/// A pause after an accept that failed for want of something (file descriptors): the listener is ready again at
+/// once, and would otherwise be asked again at once.
+const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(50);
+
+/// Kept by every story that is told; when the last one is dropped, all are.
+pub(super) type Running = mpsc::Sender<Infallible>;
+
+/// Accepts until `stop` is true, then lets what is under way finish within the drain time, and cuts the rest.
+pub(super) async fn accept_until_stopped(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    proxy: &Arc<Proxy>,
+    running: &Running,
+    mut stop: watch::Receiver<bool>,
+) {
+    let room = Arc::new(Semaphore::new(proxy.limits.connections));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = async {
+            let place = Arc::clone(&room).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            biased;
+            () = stopped(&mut stop) => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = accepted => accepted,
+        };
+        match accepted {
+            Ok((socket, peer)) => {
+                let connection = Connection {
+                    proxy: Arc::clone(proxy),
+                    peer,
+                    running: running.clone(),
+                    in_use: Arc::default(),
+                };
+                let (acceptor, stop) = (acceptor.clone(), stop.clone());
+                connections.spawn(async move {
+                    let _place = place;
+                    connection.serve(socket, acceptor, stop).await;
+                });
+            }
+            Err(cause) => {
+                tracing::warn!(%cause, "a connection could not be accepted");
+                tokio::time::sleep(AFTER_FAILED_ACCEPT).await;
+            }
+        }
+    }
+    drop(listener);
+    let all_done = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(proxy.limits.drain, all_done).await.is_err() {
+        tracing::warn!(left = connections.len(), "the drain time is over: what is still under way is cut");
+        connections.shutdown().await;
+    }
+}
+
+/// Resolves when `stop` is true, or nobody is left who could make it so.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _gone = stop.wait_for(|stop| *stop).await;
+}
+
+/// One caller's connection.
+struct Connection {
+    proxy: Arc<Proxy>,
+    peer: SocketAddr,
+    running: Running,
+    in_use: Arc<Use>,
+}
+
+impl Connection {
+    async fn serve(self, socket: TcpStream, acceptor: TlsAcceptor, stop: watch::Receiver<bool>) {
+        let limits = self.proxy.limits;
+        // Answers are written in pieces as they come; a failure here costs latency, nothing else.
+        let _slower = socket.set_nodelay(true);
+        let stream = match tokio::time::timeout(limits.handshake, acceptor.accept(socket)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(cause)) => return tracing::debug!(%cause, "a TLS handshake failed"),
+            Err(_) => return tracing::debug!("a TLS handshake took too long"),
+        };
+        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let (io, in_use) = (TokioIo::new(stream), Arc::clone(&self.in_use));
+        let (proxy, client) = (Arc::clone(&self.proxy), self.peer.ip());
+        let service = service_fn(move |request| self.answer(request));
+        let ended = if http2 {
+            let connection = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(limits.streams)
+                .max_header_list_size(limits.header_bytes)
+                .keep_alive_interval(limits.connection_idle / 4)
+                .keep_alive_timeout(limits.connection_idle / 4)
+                .serve_connection(io, service);
+            drive(connection, &in_use, limits.connection_idle, stop).await
+        } else {
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(limits.head)
+                .max_headers(limits.headers)
+                .max_header_size(limits.header_bytes as usize)
+                .max_buf_size(2 * limits.header_bytes as usize)
+                .serve_connection(io, service);
+            drive(connection, &in_use, limits.connection_idle, stop).await
+        };
+        if let Err(cause) = ended {
+            tracing::debug!(%cause, "a connection ended early");
+            if cause.is_parse() {
+                record_unreadable(&proxy, client, cause.is_parse_too_large()).await;
+            }
+        }
+    }
+
+    /// Has the story told in a task of its own, which outlives this connection: when the caller leaves, this
+    /// future is dropped, the story sees that, stops the model and records the outcome.
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Result<http::Response<reply::AnswerBody>, reply::Cut>> + use<> {
+        let (reply, answer) = reply::pair(self.proxy.limits.caller_stall);
+        let (proxy, client) = (Arc::clone(&self.proxy), self.peer.ip());
+        let (running, in_use) = (self.running.clone(), InUse::begin(&self.in_use));
+        tokio::spawn(async move {
+            handler::serve(&proxy, client, request, reply).await;
+            drop((running, in_use));
+        });
+        reply::head(answer)
+    }
+}
+
+/// Drives a connection to its end. It is let go of, requests under way excepted, when it is unused for `idle` or
+/// when `stop` is true.
+async fn drive<C, E>(
+    connection: C,
+    in_use: &Use,
+    idle: Duration,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), E>
+where
+    C: GracefulConnection<Error = E>,
+{
+    let mut connection = pin!(connection);
+    let mut glance = tokio::time::interval(idle / 4);
+    let mut closing = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            () = stopped(&mut stop), if !closing => closing = true,
+            _ = glance.tick(), if !closing => closing = in_use.unused_for() >= idle,
+        }
+        if closing {
+            connection.as_mut().graceful_shutdown();
+            return connection.await;
+        }
+    }
+}
+
+/// A request that is not HTTP never becomes one: the library answers it. It is recorded as what it was.
+async fn record_unreadable(proxy: &Proxy, client: IpAddr, too_large: bool) {
+    let Some(id) = RequestId::new() else { return };
+    let ledger = Ledger::new(proxy.log.clone());
+    let seen = Seen::new(id, client, proxy.settings.regions.locate(client), &ledger);
+    let (status, code) = if too_large {
+        (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large")
+    } else {
+        (StatusCode::BAD_REQUEST, "request-malformed")
+    };
+    // The caller has its answer; if this cannot be written, neither can anything else be served.
+    let _unwritten = ledger.deny(&seen, &Said { status, code, message: String::new() }).await;
+}
+
+/// How much a connection is in use.
+struct Use {
+    requests: AtomicUsize,
+    last: Mutex<Instant>,
+}
+
+impl Default for Use {
+    fn default() -> Self {
+        Self { requests: AtomicUsize::new(0), last: Mutex::new(Instant::now()) }
+    }
+}
+
+impl Use {
+    /// Zero while a request is under way.
+    fn unused_for(&self) -> Duration {
+        if self.requests.load(Ordering::Acquire) > 0 {
+            return Duration::ZERO;
+        }
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+}
+
+/// Held by a request while it is under way.
+struct InUse(Arc<Use>);
+
+impl InUse {
+    fn begin(connection: &Arc<Use>) -> Self {
+        connection.requests.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(connection))
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        *self.0.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.0.requests.fetch_sub(1, Ordering::AcqRel);
+    }
+}

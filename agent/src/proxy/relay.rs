@@ -1,0 +1,279 @@
+//! The model's answer on its way to the caller: masked as it streams, everything but the last byte.
+
+use super::headers::{self, Kind};
+use super::ledger::{Account, Admitted, Outcome};
+use super::limits::Limits;
+use super::reply::{Gone, Last, Reply};
+use super::request_id::RequestId;
+use super::upstream::{ModelAnswer, Question, Upstream, UpstreamError};
+use crate::protocol::{self, Answer, Endpoint, ProtocolError};
+use bailiwick_masking::{Findings, Masker};
+use bytes::{Bytes, BytesMut};
+use http::{Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout_at};
+
+/// An SSE comment: keeps middleboxes from closing a stream that waits for its first token.
+const PING: Bytes = Bytes::from_static(b": ping\n\n");
+
+/// How an event stream says that it is whole. Clients stop reading here and may never see the last byte, so
+/// what ends with this is held until the outcome is recorded.
+const DONE: &[u8] = b"data: [DONE]\n\n";
+
+/// What a relay needs besides the model and the caller.
+pub(super) struct Call<'a> {
+    pub(super) id: &'a RequestId,
+    pub(super) endpoint: &'static Endpoint,
+    /// For the answer.
+    pub(super) masker: Masker,
+    pub(super) limits: &'a Limits,
+}
+
+/// How it went, and what is left to send once that is recorded.
+pub(super) struct Ending {
+    pub(super) account: Account,
+    pub(super) last: Last,
+}
+
+/// Why an answer was not passed on to its end.
+enum Stop {
+    Gone(Gone),
+    /// The model failed: what the caller may read.
+    Failed(ProtocolError),
+    /// The answer may not pass.
+    Blocked(ProtocolError),
+}
+
+impl From<Gone> for Stop {
+    fn from(gone: Gone) -> Self {
+        Self::Gone(gone)
+    }
+}
+
+/// Asks the model and passes its answer on, but for the last byte. Watches the caller all the while.
+pub(super) async fn relay(
+    upstream: &Upstream,
+    admitted: &Admitted,
+    question: Question<'_>,
+    call: Call<'_>,
+    reply: &mut Reply,
+) -> Ending {
+    let mut relay = Relay::new(call, question.streamed, reply);
+    match relay.run(upstream, admitted, question).await {
+        Ok(last) => relay.ending(Outcome::Complete, None, last),
+        Err(stop) => relay.stopped(stop),
+    }
+}
+
+struct Relay<'a> {
+    call: Call<'a>,
+    reply: &'a mut Reply,
+    /// The caller asked for a stream, and so can read comments in one.
+    streamed: bool,
+    pings: Interval,
+    status: StatusCode,
+    bytes: u64,
+    findings: Findings,
+}
+
+impl<'a> Relay<'a> {
+    fn new(call: Call<'a>, streamed: bool, reply: &'a mut Reply) -> Self {
+        let mut pings = interval_at(Instant::now() + call.limits.ping, call.limits.ping);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { call, reply, streamed, pings, status: StatusCode::OK, bytes: 0, findings: Findings::default() }
+    }
+
+    async fn run(
+        &mut self,
+        upstream: &Upstream,
+        admitted: &Admitted,
+        question: Question<'_>,
+    ) -> Result<Last, Stop> {
+        let model = self.head(upstream.forward(admitted, question, self.call.limits)).await?;
+        let (kind, answer) = self.open(&model.head)?;
+        self.pump(model, kind, answer).await
+    }
+
+    /// Waits for the model's head. A caller who waits for a stream is kept company by comments, which means
+    /// that the answer's head goes out before the model's is known.
+    async fn head(
+        &mut self,
+        asked: impl Future<Output = Result<ModelAnswer, UpstreamError>>,
+    ) -> Result<ModelAnswer, Stop> {
+        let mut asked = std::pin::pin!(asked);
+        loop {
+            tokio::select! {
+                biased;
+                () = self.reply.gone() => return Err(Stop::Gone(Gone::Left)),
+                answered = &mut asked => return answered.map_err(unavailable),
+                _ = self.pings.tick(), if self.streamed => {
+                    self.reply.begin(headers::for_caller(StatusCode::OK, Kind::EventStream, self.call.id, None))?;
+                    self.reply.send(PING).await?;
+                }
+            }
+        }
+    }
+
+    /// Judges the model's head; begins the caller's stream if it is one.
+    fn open(&mut self, head: &Response<()>) -> Result<(Kind, Answer), Stop> {
+        let status = head.status();
+        self.status = status;
+        match status.as_u16() {
+            401 | 403 | 407 => {
+                let message =
+                    "the model refuses the proxy's own credential: an operator must set [[model]] credential";
+                return Err(failed("upstream-credential-refused", message));
+            }
+            200..=299 | 400..=599 => {}
+            _ => return Err(failed("upstream-status", "the model answered with a status that is no answer")),
+        }
+        if headers::is_encoded(head.headers()) {
+            let message = "the model answered with a Content-Encoding, which cannot be inspected";
+            return Err(failed("upstream-encoded", message));
+        }
+        let content_type = headers::content_type(head.headers());
+        let kind = headers::kind(content_type);
+        if self.reply.is_streaming() && (kind == Kind::Json || !status.is_success()) {
+            // Too late for a status of its own: it is told inside the stream.
+            return Err(failed("upstream-refused", &format!("the model answered with status {status}")));
+        }
+        let answer = Answer::new(self.call.endpoint, status, content_type, self.call.masker.clone())
+            .map_err(Stop::Blocked)?;
+        if kind == Kind::EventStream {
+            self.reply.begin(headers::for_caller(status, kind, self.call.id, Some(head.headers())))?;
+        }
+        Ok((kind, answer))
+    }
+
+    /// Passes the answer on as it comes, but for its end; where it is no stream, holds it until it is whole.
+    async fn pump(&mut self, mut model: ModelAnswer, kind: Kind, mut answer: Answer) -> Result<Last, Stop> {
+        let mut held = BytesMut::new();
+        while let Some(piece) = self.next(&mut model.body, kind).await? {
+            let released = answer.push(&piece);
+            self.findings = answer.findings().clone();
+            let released = released.map_err(Stop::Blocked)?;
+            self.bytes += released.len() as u64;
+            match kind {
+                Kind::EventStream if released.is_empty() => {}
+                Kind::EventStream => {
+                    if !held.is_empty() {
+                        self.reply.send(held.split().freeze()).await?;
+                    }
+                    if released.ends_with(DONE) {
+                        held.extend_from_slice(&released);
+                    } else {
+                        self.reply.send(released).await?;
+                    }
+                }
+                Kind::Json => held.extend_from_slice(&released),
+            }
+            if kind == Kind::Json && self.bytes > self.call.limits.answer_bytes {
+                return Err(failed(
+                    "upstream-too-large",
+                    "the model's answer is too large to be inspected whole",
+                ));
+            }
+        }
+        let rest = answer.finish();
+        self.findings = answer.findings().clone();
+        let rest = rest.map_err(Stop::Blocked)?;
+        self.bytes += rest.len() as u64;
+        held.extend_from_slice(&rest);
+        match kind {
+            Kind::EventStream => Ok(Last::Tail(held.freeze())),
+            Kind::Json => {
+                let head = headers::for_caller(self.status, kind, self.call.id, Some(model.head.headers()));
+                Ok(Last::Whole(head, held.freeze()))
+            }
+        }
+    }
+
+    /// The model's next piece; `None` at its end. Comments go out only before the first token: between events
+    /// of a stream that flows there is nothing to bridge.
+    async fn next(&mut self, body: &mut Incoming, kind: Kind) -> Result<Option<Bytes>, Stop> {
+        let deadline = Instant::now() + self.call.limits.model_idle;
+        loop {
+            let waiting = kind == Kind::EventStream && self.streamed && self.bytes == 0;
+            let frame = tokio::select! {
+                biased;
+                () = self.reply.gone() => return Err(Stop::Gone(Gone::Left)),
+                frame = timeout_at(deadline, body.frame()) => frame,
+                _ = self.pings.tick(), if waiting => {
+                    self.reply.send(PING).await?;
+                    continue;
+                }
+            };
+            match frame {
+                Err(_) => return Err(failed("upstream-timed-out", "the model fell silent")),
+                Ok(None) => return Ok(None),
+                Ok(Some(Err(cause))) => {
+                    tracing::debug!(%cause, "a model's answer broke off");
+                    return Err(failed("upstream-broke-off", "the model's answer broke off"));
+                }
+                Ok(Some(Ok(frame))) => {
+                    if let Ok(piece) = frame.into_data() {
+                        return Ok(Some(piece));
+                    }
+                }
+            }
+        }
+    }
+
+    /// What an answer that stops midway comes to: an error of its own, or inside the stream that has begun.
+    fn stopped(self, stop: Stop) -> Ending {
+        let (outcome, error) = match stop {
+            Stop::Gone(gone) => {
+                let reason = match gone {
+                    Gone::Left => "caller-left",
+                    Gone::Stalled => "caller-stalled",
+                };
+                return self.ending(Outcome::Cancelled, Some(reason), Last::Cut);
+            }
+            Stop::Failed(error) => (Outcome::UpstreamFailed, error),
+            Stop::Blocked(error) => (Outcome::Blocked, error),
+        };
+        tracing::debug!(request = %self.call.id, code = error.code, "an answer was stopped");
+        let (status, code) = (error.status, error.code);
+        let last = if self.reply.is_streaming() {
+            Last::Tail(self.error_event(&error))
+        } else {
+            let head = headers::for_caller(status, Kind::Json, self.call.id, None);
+            Last::Whole(head, protocol::error_body(status, code, &error.message, self.call.id.as_str()))
+        };
+        let mut ending = self.ending(outcome, Some(code), last);
+        ending.account.status = status;
+        ending
+    }
+
+    /// The error in the stream's own shape. Made by an answer that has seen nothing, so that nothing held leaves.
+    fn error_event(&self, error: &ProtocolError) -> Bytes {
+        let (endpoint, masker) = (self.call.endpoint, self.call.masker.clone());
+        Answer::new(endpoint, StatusCode::OK, Some("text/event-stream"), masker)
+            .map(|answer| answer.error_event(error, self.call.id.as_str()))
+            .unwrap_or_default()
+    }
+
+    fn ending(self, outcome: Outcome, reason: Option<&'static str>, last: Last) -> Ending {
+        let account =
+            Account { outcome, status: self.status, bytes: self.bytes, findings: self.findings, reason };
+        Ending { account, last }
+    }
+}
+
+fn unavailable(error: UpstreamError) -> Stop {
+    tracing::debug!(cause = %error, "a model could not be asked");
+    match error {
+        UpstreamError::TimedOut => failed("upstream-timed-out", "the model did not answer in time"),
+        UpstreamError::Connect(_)
+        | UpstreamError::ConnectTimedOut
+        | UpstreamError::Broken(_)
+        | UpstreamError::Unaskable => {
+            failed("upstream-unavailable", "the model cannot be reached at the moment")
+        }
+    }
+}
+
+fn failed(code: &'static str, message: &str) -> Stop {
+    Stop::Failed(ProtocolError { status: StatusCode::BAD_GATEWAY, code, message: message.to_owned() })
+}

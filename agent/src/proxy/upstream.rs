@@ -1,0 +1,175 @@
+//! The way to a model: its address, its credential, and one connection a request.
+
+use super::headers;
+use super::ledger::Admitted;
+use super::limits::Limits;
+use crate::config::settings::Model;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+/// Longest credential in bytes.
+const MAX_CREDENTIAL: usize = 8 * 1024;
+
+/// Where a model is reached, and as whom.
+pub(super) struct Upstream {
+    address: SocketAddr,
+    host: HeaderValue,
+    /// `Bearer …`. Wiped when the proxy ends; while a request is sent its head holds a copy.
+    authorization: Option<Zeroizing<String>>,
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// What is asked of the model: made by `protocol` from the caller's body.
+#[derive(Debug)]
+pub(super) struct Question<'a> {
+    pub(super) method: &'a Method,
+    pub(super) path: &'a str,
+    pub(super) body: Bytes,
+    pub(super) streamed: bool,
+}
+
+/// The head of the model's answer, and the body as it comes. Dropping it closes the connection, and so
+/// cancels the generation.
+#[derive(Debug)]
+pub(super) struct ModelAnswer {
+    pub(super) head: Response<()>,
+    pub(super) body: Incoming,
+    _connection: Connection,
+}
+
+/// Why the model did not answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UpstreamError {
+    #[error("the model's port does not accept connections: {0}")]
+    Connect(#[source] io::Error),
+    #[error("the model's port did not accept a connection in time")]
+    ConnectTimedOut,
+    #[error("the model did not answer in time")]
+    TimedOut,
+    #[error("the model's connection broke: {0}")]
+    Broken(#[from] hyper::Error),
+    #[error("the request for the model cannot be put together")]
+    Unaskable,
+}
+
+impl Upstream {
+    /// Reads the model's credential.
+    ///
+    /// # Errors
+    /// names the file that holds no usable credential
+    pub(super) fn new(model: &Model) -> io::Result<Self> {
+        let host = HeaderValue::from_str(&model.upstream.to_string()).map_err(io::Error::other)?;
+        let authorization = model.credential.as_deref().map(read_credential).transpose()?;
+        Ok(Self { address: model.upstream, host, authorization })
+    }
+
+    /// Asks the model, once the request is durably recorded as admitted. The future resolves with the answer's
+    /// head; dropping it before closes the connection.
+    pub(super) async fn forward(
+        &self,
+        admitted: &Admitted,
+        question: Question<'_>,
+        limits: &Limits,
+    ) -> Result<ModelAnswer, UpstreamError> {
+        let Question { method, path, body, streamed } = question;
+        let authorization = match &self.authorization {
+            None => None,
+            Some(text) => Some(HeaderValue::from_str(text).map_err(|_| UpstreamError::Unaskable)?),
+        };
+        let request = headers::for_model(method, path, &self.host, authorization, &body, streamed)
+            .ok_or(UpstreamError::Unaskable)?;
+        tracing::trace!(model = %admitted.permit().model(), rule = %admitted.permit().rule(), "forwarding");
+
+        let socket = timeout(limits.connect, TcpStream::connect(self.address))
+            .await
+            .map_err(|_| UpstreamError::ConnectTimedOut)?
+            .map_err(UpstreamError::Connect)?;
+        // Heads are small and answers flow the other way; a failure here costs latency, nothing else.
+        let _slower = socket.set_nodelay(true);
+        let (mut sender, connection) = http1::Builder::new().handshake(TokioIo::new(socket)).await?;
+        let connection = Connection(tokio::spawn(async move {
+            if let Err(cause) = connection.await {
+                tracing::debug!(%cause, "a connection to a model ended early");
+            }
+        }));
+        let sent = sender.send_request(request.map(|()| Full::new(body)));
+        let (head, body) =
+            timeout(limits.model_idle, sent).await.map_err(|_| UpstreamError::TimedOut)??.into_parts();
+        Ok(ModelAnswer { head: Response::from_parts(head, ()), body, _connection: connection })
+    }
+}
+
+/// The task that drives a connection; dropping this ends it and closes the socket.
+#[derive(Debug)]
+struct Connection(JoinHandle<()>);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn read_credential(file: &Path) -> io::Result<Zeroizing<String>> {
+    let unusable = |kind, what: &str| {
+        io::Error::new(kind, format!("the model's credential in {}: {what}", file.display()))
+    };
+    let text = std::fs::read_to_string(file)
+        .map(Zeroizing::new)
+        .map_err(|error| unusable(error.kind(), &format!("{error}; see [[model]] credential")))?;
+    let token = text.trim();
+    let visible = token.bytes().all(|b| b.is_ascii_graphic());
+    if !visible || !(1..=MAX_CREDENTIAL).contains(&token.len()) {
+        let cure = "the file must hold one line of 1 to 8192 visible ASCII characters";
+        return Err(unusable(io::ErrorKind::InvalidData, cure));
+    }
+    Ok(Zeroizing::new(format!("Bearer {token}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credential_is_one_visible_line_or_the_start_fails() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("key");
+        let rows = [
+            ("s3cret\n", Some("Bearer s3cret"), "the newline that editors leave"),
+            ("  s3cret  ", Some("Bearer s3cret"), "white space around"),
+            ("", None, "empty"),
+            ("\n", None, "nothing but a newline"),
+            ("two words", None, "white space within"),
+            ("a\nb", None, "two lines: a header could be smuggled in"),
+            ("schlüssel", None, "not ASCII"),
+        ];
+        for (content, expected, why) in rows {
+            std::fs::write(&file, content).unwrap();
+            let read = read_credential(&file);
+            assert_eq!(read.as_ref().ok().map(|text| text.as_str()), expected, "{why}");
+            if let Err(error) = read {
+                let words = error.to_string();
+                assert!(words.contains("key"), "names the file: {words}");
+                assert!(content.trim().is_empty() || !words.contains(content), "never the content: {words}");
+            }
+        }
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(read_credential(&file).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,132 @@
+//! A certificate authority for tests: one root, leaf certificates for names and addresses, valid for a day.
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls::RootCertStore;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::sync::Arc;
+use time::{Duration, OffsetDateTime};
+
+/// A test authority. Its key lives in memory only.
+#[derive(Debug)]
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: String,
+}
+
+/// A server's certificate and key, as PEM text.
+#[derive(Clone)]
+pub struct Identity {
+    /// The leaf certificate.
+    pub certificate: String,
+    /// Its PKCS#8 key.
+    pub key: String,
+}
+
+/// Why a certificate cannot be made or used.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    /// It cannot be made.
+    #[error("test certificate: {0}")]
+    Make(#[from] rcgen::Error),
+    /// Its PEM cannot be read back.
+    #[error("test certificate is not PEM: {0}")]
+    Pem(#[from] rustls_pki_types::pem::Error),
+    /// TLS refuses it.
+    #[error("test certificate is refused: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Identity").finish_non_exhaustive()
+    }
+}
+
+impl Authority {
+    /// A new authority of this common name.
+    ///
+    /// # Errors
+    /// When a key cannot be made.
+    pub fn new(name: &str) -> Result<Self, AuthorityError> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        (params.not_before, params.not_after) = validity();
+        let certificate = params.self_signed(&key)?.pem();
+        Ok(Self { issuer: Issuer::new(params, key), certificate })
+    }
+
+    /// The root certificate, PEM.
+    #[must_use]
+    pub fn certificate(&self) -> &str {
+        &self.certificate
+    }
+
+    /// A server identity for these DNS names and IP addresses.
+    ///
+    /// # Errors
+    /// When a name cannot be a subject alternative name.
+    pub fn issue(&self, names: &[&str]) -> Result<Identity, AuthorityError> {
+        let key = KeyPair::generate()?;
+        let mut params =
+            CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
+        params.distinguished_name.push(DnType::CommonName, names.first().copied().unwrap_or("test"));
+        params.use_authority_key_identifier_extension = true;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        (params.not_before, params.not_after) = validity();
+        let certificate = params.signed_by(&key, &self.issuer)?.pem();
+        Ok(Identity { certificate, key: key.serialize_pem() })
+    }
+}
+
+impl Identity {
+    /// A TLS server configuration with this identity that offers these protocols by ALPN.
+    ///
+    /// # Errors
+    /// When the identity is unusable.
+    pub fn server(&self, protocols: &[&str]) -> Result<Arc<rustls::ServerConfig>, AuthorityError> {
+        let chain =
+            CertificateDer::pem_slice_iter(self.certificate.as_bytes()).collect::<Result<Vec<_>, _>>()?;
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes())?;
+        let mut config = rustls::ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)?;
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Ok(Arc::new(config))
+    }
+}
+
+/// A TLS client configuration that trusts only these PEM certificates and offers these protocols by ALPN.
+///
+/// # Errors
+/// When the PEM holds no usable certificate.
+pub fn client(roots: &str, protocols: &[&str]) -> Result<Arc<rustls::ClientConfig>, AuthorityError> {
+    let mut store = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(roots.as_bytes()) {
+        store.add(certificate?)?;
+    }
+    let mut config = rustls::ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(store)
+        .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    Ok(Arc::new(config))
+}
+
+/// The provider is named, never the process default: a test may run beside code that sets another.
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+fn validity() -> (OffsetDateTime, OffsetDateTime) {
+    let now = OffsetDateTime::now_utc();
+    (now - Duration::hours(1), now + Duration::days(1))
+}

@@ -1,0 +1,161 @@
+//! Bytes that no client library would send, straight on the TLS connection.
+
+use crate::model::chat;
+use crate::world::{CHAT, World, ask};
+use bailiwick_tests::caller::Protocol;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+/// Sends bytes and reads until the proxy closes.
+async fn exchange(world: &World, bytes: &[u8]) -> String {
+    let mut connection = world.raw().await;
+    connection.write_all(bytes).await.unwrap();
+    let mut answer = Vec::new();
+    // A close without a TLS farewell is an error to the reader, and an end all the same.
+    let _unfriendly = timeout(Duration::from_secs(5), connection.read_to_end(&mut answer))
+        .await
+        .expect("the proxy closes the connection");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn a_request_that_two_readers_could_end_differently_is_refused() {
+    let world = World::new(chat("hello")).await;
+    let body = ask("hello").to_string();
+    let length = body.len();
+    let chunked = format!("{length:x}\r\n{body}\r\n0\r\n\r\n");
+    let token = world.token();
+    let smuggled = "GET /llama/v1/models HTTP/1.1\r\nhost: x\r\n\r\n";
+    let rows = [
+        (
+            format!("content-length: {length}\r\ntransfer-encoding: chunked\r\n"),
+            format!("{chunked}{smuggled}"),
+            "CL.TE",
+        ),
+        (
+            format!("transfer-encoding: chunked\r\ncontent-length: {length}\r\n"),
+            format!("{chunked}{smuggled}"),
+            "TE.CL",
+        ),
+        ("transfer-encoding: chunked\r\n".into(), chunked.clone(), "chunked alone"),
+        ("transfer-encoding: gzip, chunked\r\n".into(), chunked.clone(), "encoded and chunked"),
+        ("transfer-encoding: chunked, identity\r\n".into(), chunked.clone(), "chunked, but not last"),
+        ("transfer-encoding: xchunked\r\n".into(), chunked.clone(), "an unknown coding"),
+        ("transfer-encoding : chunked\r\n".into(), chunked.clone(), "a space before the colon"),
+        ("transfer-encoding:\x0bchunked\r\n".into(), chunked.clone(), "a vertical tab"),
+        (format!("content-length: {length}\r\ncontent-length: 0\r\n"), body.clone(), "two lengths"),
+        (format!("content-length: {length}, 0\r\n"), body.clone(), "a list of lengths"),
+        (format!("content-length: +{length}\r\n"), body.clone(), "a signed length"),
+        (format!("content-length: 0x{length:x}\r\n"), body.clone(), "a hexadecimal length"),
+        ("content-length: -1\r\n".into(), body.clone(), "a negative length"),
+        ("content-length: 99999999999999999999999\r\n".into(), body.clone(), "a length beyond counting"),
+        (format!("content-length: {length}\r\nx: a\r\n b\r\n"), body.clone(), "a folded line"),
+        (format!("content-length: {length}\r\nx: a\0b\r\n"), body.clone(), "a NUL in a value"),
+        (format!("content-length: {length}\r\nx y: a\r\n"), body.clone(), "a space in a name"),
+        (format!("content-length: {length}\r\n: a\r\n"), body.clone(), "a header without a name"),
+    ];
+    for (nth, (framing, body, why)) in rows.into_iter().enumerate() {
+        let head = format!(
+            "POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\nconnection: close\r\n{framing}\r\n"
+        );
+        let answer = exchange(&world, format!("{head}{body}").as_bytes()).await;
+        let status = answer.get(9..12).unwrap_or_default();
+        assert!(["400", "411"].contains(&status), "{why}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{why}: one answer, then the end: {answer}");
+        world.recorded("denied", nth + 1).await;
+    }
+    assert_eq!(world.model.connections(), 0, "nothing was forwarded");
+}
+
+#[tokio::test]
+async fn what_follows_a_request_is_a_request_of_its_own() {
+    let world = World::new(chat("hello")).await;
+    let body = ask("hello").to_string();
+    let token = world.token();
+    let smuggled = format!(
+        "POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}"
+    );
+    let bytes = format!(
+        "POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}{smuggled}",
+        body.len()
+    );
+    let answer = exchange(&world, bytes.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.contains("HTTP/1.1 401 Unauthorized\r\n"), "the second one has no token: {answer}");
+    let seen = world.model.seen();
+    assert_eq!(seen.len(), 1);
+    assert_eq!(seen[0].body, body, "and nothing of it rode along");
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_come_or_is_too_large_is_not_waited_for() {
+    let world = World::new(chat("hello")).await;
+    let started = Instant::now();
+    let mut connection = world.raw().await;
+    connection.write_all(b"POST / HTTP/1.1\r\nhost: x\r\n").await.unwrap();
+    let drip = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if connection.write_all(b"x: y\r\n").await.is_err() || connection.flush().await.is_err() {
+                return;
+            }
+        }
+    };
+    timeout(Duration::from_secs(3), drip).await.expect("a dripping head is cut off");
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+
+    let many: String = (0..80).map(|n| format!("x-{n}: y\r\n")).collect();
+    let long = format!("x: {}\r\n", "y".repeat(70_000));
+    for (lines, why) in [(many, "too many lines"), (long, "too long a line")] {
+        let answer =
+            exchange(&world, format!("GET /v1/models HTTP/1.1\r\nhost: x\r\n{lines}\r\n").as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{why}: {answer}");
+    }
+    assert_eq!(world.recorded("denied", 2).await.len(), 2);
+    assert_eq!(world.model.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let world = World::new(chat("hello")).await;
+    let head = format!(
+        "POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{{",
+        world.token()
+    );
+    let answer = exchange(&world, head.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert_eq!(world.recorded("denied", 1).await[0]["reason"], "body-too-slow");
+
+    let mut connection = world.raw().await;
+    connection.write_all(head.as_bytes()).await.unwrap();
+    connection.flush().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    drop(connection);
+    assert_eq!(world.recorded("denied", 2).await[1]["reason"], "body-incomplete");
+    assert_eq!(world.model.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_refusal_comes_before_the_body_is_asked_for() {
+    let world = World::new(chat("hello")).await;
+    let mut connection = world.raw().await;
+    let head = format!(
+        "POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100000\r\nexpect: 100-continue\r\n\r\n"
+    );
+    connection.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    timeout(Duration::from_secs(2), connection.read_exact(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(std::str::from_utf8(&answer).unwrap(), "HTTP/1.1 401", "no '100 Continue' for a stranger");
+}
+
+#[tokio::test]
+async fn the_clear_text_protocol_is_not_spoken() {
+    let world = World::new(chat("hello")).await;
+    let mut socket = tokio::net::TcpStream::connect(world.address).await.unwrap();
+    socket.write_all(b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    let _reset = timeout(Duration::from_secs(2), socket.read_to_end(&mut answer)).await.expect("it hangs up");
+    assert!(!answer.starts_with(b"HTTP"), "{}", String::from_utf8_lossy(&answer));
+    assert_eq!(world.chat(Protocol::Http2, &ask("hello")).await.status, 200, "others are served on");
+}

@@ -1,0 +1,10 @@
+//! The proxy's promises, each attacked: what reaches the model, what comes back, and what is recorded.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed, in its helpers too")]
+
+mod answers;
+mod attacks;
+mod endings;
+mod model;
+mod refusals;
+mod world;

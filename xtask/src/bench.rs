@@ -1,0 +1,126 @@
+//! `bench`: runs one measuring program, shows its figures, keeps the report.
+//!
+//! A measuring program is an example of a room or a bench of `bailiwick-tests`; it prints one figure a line, fields
+//! separated by tabs: name, value, then optionally unit and baseline; or one JSON object a line, whose first member
+//! names the case and whose other numbers are its figures. Other lines are not counted. Goals are kept here, beside each other; a goal that is missed is reported and is no failure.
+
+mod report;
+
+use std::process::Command;
+use std::time::Duration;
+
+use crate::bench::report::{Goal, Report};
+use crate::process::{Step, how};
+use crate::stop::Stop;
+use crate::{Outcome, house, setup};
+
+/// What to measure.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Arguments {
+    name: Name,
+    /// One JSON object on standard output, and nothing else there.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Each bench.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Name {
+    /// Requests through the proxy (TLS, RS256, policy, durable audit) against the model server asked directly.
+    Proxy,
+    /// Masking, by kind of text and size of the pieces.
+    Mask,
+    /// Appending to the audit trail, durably.
+    Audit,
+}
+
+/// One bench: which cargo command runs it, what its figures are counted in, and what they should reach.
+#[derive(Debug)]
+struct Bench {
+    name: &'static str,
+    cargo: &'static [&'static str],
+    unit: &'static str,
+    goals: &'static [(&'static str, Goal)],
+}
+
+impl Name {
+    fn bench(self) -> Bench {
+        match self {
+            Self::Proxy => Bench {
+                name: "proxy",
+                cargo: &["bench", "--quiet", "--package", "bailiwick-tests", "--bench", "proxy"],
+                unit: "",
+                goals: &[],
+            },
+            Self::Mask => Bench {
+                name: "mask",
+                cargo: &[
+                    "run",
+                    "--quiet",
+                    "--release",
+                    "--package",
+                    "bailiwick-masking",
+                    "--example",
+                    "throughput",
+                ],
+                unit: "MB/s",
+                goals: &[],
+            },
+            Self::Audit => Bench {
+                name: "audit",
+                cargo: &[
+                    "run",
+                    "--quiet",
+                    "--release",
+                    "--package",
+                    "bailiwick-audit",
+                    "--example",
+                    "throughput",
+                ],
+                unit: "records/s",
+                goals: &[],
+            },
+        }
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let bench = arguments.name.bench();
+    if arguments.json {
+        // Progress would spoil the object: what is missing is an error instead of an installation.
+        setup::require()?;
+    } else {
+        setup::ensure(false)?;
+        println!("==> bench {} (release build, then the measurement)", bench.name);
+    }
+    let mut command: Command = house::cargo();
+    command.args(bench.cargo);
+    if matches!(arguments.name, Name::Audit) {
+        // On the disk that the project is on: a durable record on a tmpfs would cost nothing.
+        command.arg("--").arg(house::target());
+    }
+    let mut figures = Vec::new();
+    let mut step = Step::new(bench.name).limit(Duration::from_secs(30 * 60)).unshown();
+    if arguments.json {
+        step = step.silent();
+    }
+    let ended =
+        step.run_with(command, |line| figures.extend(report::figures(line, bench.unit, bench.goals)))?;
+    if !ended.status.success() {
+        return Err(Stop::Step { step: format!("bench {}", bench.name), how: how(ended.status) });
+    }
+    if figures.is_empty() {
+        let reason = "no figure: a line of name, value, unit, baseline, with tabs".to_owned();
+        return Err(Stop::Output { step: format!("bench {}", bench.name), reason });
+    }
+    let report = Report::new(bench.name, figures);
+    let kept = report.keep()?;
+    if arguments.json {
+        println!("{}", report.json()?);
+    } else {
+        println!("\n{}", report.table());
+        println!("kept in {}", kept.display());
+    }
+    Ok(())
+}
