@@ -1,8 +1,9 @@
 //! # The app: the only place that puts the parts together
 //!
 //! ```text
-//!   Settings ─┬─▶ kernel::Guard   attach, apply one generation, follow the slices     (law 1)
+//!   Settings ─┬─▶ kernel::Guard   attach, apply one generation                        (law 1)
 //!             ├─▶ audit::Log      what is not recorded does not happen                (law 4)
+//!             ├─▶ watch           kernel truth every second; repairs, alerts, records; follows the slices
 //!             ├─▶ egress::report  kernel events → journal and trail
 //!             └─▶ proxy::serve    the only way in
 //! ```
@@ -13,18 +14,15 @@
 //! the guard stays: its links are pinned, and only `bailiwick release` takes them away.
 
 use crate::config::settings::Settings;
+use crate::watch::{self as watching, Watch};
 use crate::{egress, proxy};
 use bailiwick_audit::{AuditError, Log, LogSettings, Record};
 use bailiwick_kernel::{Guard, KernelError, Site};
 use libsystemd::daemon::{NotifyState, notify};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{oneshot, watch};
-
-/// How often the cgroup tree is compared with what the kernel was told.
-const REFRESH: Duration = Duration::from_millis(200);
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Why the agent stopped, or could not start.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +51,7 @@ pub async fn run(settings: Settings, site: &Site) -> Result<(), AppError> {
         .map_err(|errno| AppError::Process("cannot forbid core dumps of the agent", errno.into()))?;
     let settings = Arc::new(settings);
 
+    let unwatched = watching::before_start(site, &settings.kernel, &settings.audit.directory);
     let mut guard = Guard::attach(site)?;
     let generation = guard.apply(&settings.kernel)?;
     let events = guard.events()?;
@@ -63,6 +62,9 @@ pub async fn run(settings: Settings, site: &Site) -> Result<(), AppError> {
         origin: settings.audit.origin.clone(),
     })?;
     log.append(control("start", [("version", env!("CARGO_PKG_VERSION")), ("policy", &settings.id)])).await?;
+    if let Some(unwatched) = unwatched {
+        log.append(unwatched.record()).await?;
+    }
     log.append(control(
         "guard-attached",
         [("generation", generation.to_string().as_str()), ("policy", &settings.id)],
@@ -70,9 +72,10 @@ pub async fn run(settings: Settings, site: &Site) -> Result<(), AppError> {
     .await?;
 
     let (stop, stopping) = watch::channel(false);
+    let (_orders, ordered) = mpsc::channel(1);
     let (ready, listening) = oneshot::channel();
     let mut reporting = tokio::spawn(egress::report(Arc::clone(&settings), log.clone(), events));
-    let mut following = tokio::spawn(follow_slices(guard, log.clone()));
+    let mut following = tokio::spawn(Watch::new(guard, log.clone()).run(ordered));
     let mut serving = tokio::spawn(proxy::serve(Arc::clone(&settings), log.clone(), ready, stopping));
     tokio::spawn(async move {
         if let Ok(address) = listening.await {
@@ -88,7 +91,7 @@ pub async fn run(settings: Settings, site: &Site) -> Result<(), AppError> {
         _ = interrupt.recv() => Ok(()),
         result = &mut serving => flatten(result, "the proxy ended").and_then(|ended| ended.map_err(AppError::Proxy)),
         result = &mut reporting => flatten(result, "the event reader ended").and_then(|ended| Ok(ended?)),
-        result = &mut following => flatten(result, "the slice watch ended").and_then(|ended| ended),
+        result = &mut following => flatten(result, "the watch ended"),
     };
 
     say_to_systemd(&[NotifyState::Stopping]);
@@ -111,18 +114,6 @@ pub(crate) fn control<'a>(event: &str, detail: impl IntoIterator<Item = (&'a str
     let detail: BTreeMap<String, String> =
         detail.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     Record::Control { event: event.to_owned(), detail }
-}
-
-/// Tells the kernel where the slices are now; they come and go with `systemctl stop` and `start`.
-async fn follow_slices(mut guard: Guard, log: Log) -> Result<(), AppError> {
-    let mut tick = tokio::time::interval(REFRESH);
-    loop {
-        tick.tick().await;
-        for scope in guard.refresh()? {
-            tracing::info!(scope = %scope, "a slice appeared, moved or went away; the kernel was told");
-            log.append(control("slice-changed", [("scope", scope.as_str())])).await?;
-        }
-    }
 }
 
 fn listen_for(kind: SignalKind) -> Result<tokio::signal::unix::Signal, AppError> {

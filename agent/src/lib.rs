@@ -19,6 +19,7 @@
 //! | [`protocol`] | where text lives in requests, answers and events | know who calls |
 //! | [`egress`] | what the kernel refused, in words | decide anything |
 //! | [`state`] | keys that outlive a run | hold anything else |
+//! | `watch` | kernel truth once a second; repairs, alerts, records | decide anything |
 //! | `bailiwick-policy` | pure decisions: regions, rules, permits | I/O, clocks, async |
 //! | `bailiwick-masking` | bytes in, bytes out | I/O, keep or show what it matched |
 //! | `bailiwick-audit` | append, checkpoint, verify | hold payloads |
@@ -32,3 +33,4 @@ pub mod identity;
 pub mod protocol;
 pub mod proxy;
 pub mod state;
+mod watch;

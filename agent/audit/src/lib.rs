@@ -64,5 +64,5 @@ pub use error::AuditError;
 pub use health::Statistics;
 pub use log::{APPEND_TIMEOUT, CLOSE_TIMEOUT, Log, LogSettings};
 pub use record::{Index, Pseudonym, RECORD_LIMIT, Record, SCHEMA};
-pub use snapshot::records;
+pub use snapshot::{last_record, records};
 pub use verify::{KeySource, Verified, verify, verify_since};

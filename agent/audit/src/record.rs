@@ -136,7 +136,8 @@ pub enum Record {
     },
     /// Start, stop, policy change, guard attach and detach, self-test.
     Control {
-        /// kebab-case: `start`, `stop`, `policy`, `guard-attached`, `guard-detached`
+        /// kebab-case: `start`, `stop`, `policy`, `guard-attached`, `guard-detached`, `slice-changed`, `gap-begin`,
+        /// `gap-end`, `watch-gap`, `foreign-program`
         event: String,
         /// what belongs to the event
         detail: BTreeMap<String, String>,

@@ -104,6 +104,11 @@ pub enum KernelError {
     /// The event stream broke.
     #[error("cannot read events: {0}")]
     Events(io::Error),
+    /// The tree of cgroups cannot be listened to.
+    #[error(
+        "cannot listen for slices that come and go: {0}; see fs.inotify.max_user_instances and max_user_watches"
+    )]
+    Watch(io::Error),
     /// An event that this agent does not understand: it was not made by this agent's programs.
     #[error("an event with an unknown {set} tag {tag}")]
     UnknownEvent {

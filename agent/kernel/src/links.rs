@@ -21,6 +21,14 @@ pub(crate) struct HookSpec {
     pub(crate) attach_type: u32,
 }
 
+impl HookSpec {
+    /// Whether a later program can turn a refusal into a success (`bpf_set_retval`): the kernel keeps that helper from
+    /// the packet hooks.
+    pub(crate) fn takes_return_values(&self) -> bool {
+        !matches!(self.attach_type, 0 | 1)
+    }
+}
+
 /// Every program. The packet hooks come first: they alone hold the laws, the rest is courtesy and detail.
 pub(crate) const HOOKS: &[HookSpec] = &[
     HookSpec { name: "ingress", attach_type: 0 },
@@ -50,6 +58,8 @@ pub(crate) fn any_pinned(site: &Site) -> bool {
 
 /// Attaches every program, or none that was not attached before.
 pub(crate) fn install(site: &Site, programs: &[Loaded]) -> Result<(), KernelError> {
+    let directory = site.schema_directory().join("links");
+    fs::create_dir_all(&directory).map_err(|source| KernelError::file("create", directory, source))?;
     let root = File::open(&site.cgroup_root)
         .map_err(|source| KernelError::file("open", &site.cgroup_root, source))?;
     let root_id =

@@ -5,14 +5,17 @@ use std::{
     io,
     os::fd::AsFd,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use bailiwick_abi::{Counter, MapShape};
 
 use crate::{
-    KernelError, Reason, Rules, Site,
+    KernelError, Neighbour, Place, Reason, Rules, Site,
+    attached::neighbours,
     links::{HOOKS, HookSpec},
     maps::{Maps, counters, open_names},
+    object::{Tags, built_in_tags},
     site::cgroup_id,
     syscall::{self, LinkInfo, ProgramInfo},
 };
@@ -25,12 +28,20 @@ pub struct Status {
     pub guarded: bool,
     /// Where the programs should be.
     pub cgroup_root: PathBuf,
+    /// The schema of the maps that was read: the one of this program.
+    pub schema: u32,
     /// The policy in force.
     pub generation: Option<u32>,
+    /// Why the policy in force, or its absence, guards nothing.
+    pub policy_problem: Option<String>,
     /// One a program.
     pub hooks: Vec<HookStatus>,
     /// One a scope of the rules.
     pub scopes: Vec<ScopeStatus>,
+    /// What does not take the guard down but deserves a look, each a sentence.
+    pub warnings: Vec<String>,
+    /// Decided about and allowed.
+    pub allowed: u64,
     /// reason → denied
     pub denied: BTreeMap<String, u64>,
     /// reason → let pass by shadow mode
@@ -54,6 +65,10 @@ pub struct HookStatus {
     pub program_id: Option<u32>,
     /// As the kernel says it: a digest of the program's instructions.
     pub program_tag: Option<String>,
+    /// The tag of the program that is built into this one, on this kernel; `None` when it could not be found out.
+    pub built_in_tag: Option<String>,
+    /// What else is attached here, at the same hook.
+    pub neighbours: Vec<Neighbour>,
     /// How often it ran; 0 unless `kernel.bpf_stats_enabled` is on.
     pub runs: u64,
     /// How long that took, in nanoseconds.
@@ -82,17 +97,86 @@ impl ScopeStatus {
     }
 }
 
-/// Reads the truth. `rules` says what ought to be guarded.
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// A hook's name, `scope:<name>`, `policy` or `kernel`.
+    pub place: String,
+    /// In words.
+    pub text: String,
+}
+
+impl Status {
+    /// Everything that keeps [`Status::guarded`] from being true.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        let hook = |hook: &HookStatus| {
+            hook.problem.as_ref().map(|text| Problem { place: hook.hook.clone(), text: text.clone() })
+        };
+        let mut problems: Vec<Problem> = self.hooks.iter().filter_map(hook).collect();
+        if let Some(text) = &self.policy_problem {
+            problems.push(Problem { place: "policy".to_owned(), text: text.clone() });
+        }
+        for scope in self.scopes.iter().filter(|scope| !scope.holds()) {
+            let text = format!("the kernel does not hold its cgroup {}", scope.cgroup.display());
+            problems.push(Problem { place: format!("scope:{}", scope.name), text });
+        }
+        problems
+    }
+}
+
+/// Reads the truth. `rules` says what ought to be guarded. The first call in a process loads the programs once more,
+/// unattached, to learn what tags they have on this kernel.
 ///
 /// # Errors
 /// [`KernelError`] when it cannot be read at all.
 pub fn status(site: &Site, rules: &Rules) -> Result<Status, KernelError> {
+    static TAGS: OnceLock<Tags> = OnceLock::new();
+    if TAGS.get().is_none() {
+        match built_in_tags(site) {
+            // Another thread may have been first, with the same answer.
+            Ok(tags) => drop(TAGS.set(tags)),
+            Err(error) => tracing::debug!(%error, "the built-in programs cannot be compared"),
+        }
+    }
+    read(site, rules, TAGS.get())
+}
+
+/// As [`status`], but takes any program over the pinned maps for one of ours: for an agent that may be about to replace an
+/// earlier version's.
+///
+/// # Errors
+/// As [`status`].
+pub fn standing(site: &Site, rules: &Rules) -> Result<Status, KernelError> {
+    read(site, rules, None)
+}
+
+/// As [`status`], with the tags that the programs should have.
+pub(crate) fn read(site: &Site, rules: &Rules, tags: Option<&Tags>) -> Result<Status, KernelError> {
     let root_id = cgroup_id(&site.cgroup_root)?;
     let maps =
         if pinned(&site.map_pin(bailiwick_abi::SETTINGS.name))? { Some(Maps::open(site)?) } else { None };
     let settings_id = map_id(site, &bailiwick_abi::SETTINGS)?;
-    let hooks: Vec<HookStatus> =
-        HOOKS.iter().map(|spec| hook_status(site, spec, root_id, settings_id)).collect();
+    let expected = |spec: &HookSpec| tags.and_then(|tags| tags.get(spec.name)).cloned();
+    let mut hooks: Vec<HookStatus> =
+        HOOKS.iter().map(|spec| hook_status(site, spec, root_id, settings_id, expected(spec))).collect();
+    let mut warnings = Vec::new();
+    if tags.is_none() {
+        warnings.push(
+            "the built-in programs could not be loaded, so the attached ones were not compared with them; run as root"
+                .to_owned(),
+        );
+    }
+    match neighbours(site, rules) {
+        Ok(mut found) => {
+            for (hook, spec) in hooks.iter_mut().zip(HOOKS) {
+                hook.neighbours = found.remove(spec.name).unwrap_or_default();
+                warnings
+                    .extend(hook.neighbours.iter().filter(|n| n.may_override).map(|n| overrides(spec, n)));
+            }
+        }
+        Err(error) => warnings.push(format!("what else is attached could not be found out: {error}")),
+    }
     let generation = match &maps {
         Some(maps) => Some(maps.settings()?.generation).filter(|generation| *generation != 0),
         None => None,
@@ -103,16 +187,23 @@ pub fn status(site: &Site, rules: &Rules) -> Result<Status, KernelError> {
             maps.as_ref().zip(generation).and_then(|(maps, number)| maps.port_owner(number, scope.port()));
         owner.is_some()
     });
-    let guarded = generation.is_some()
-        && ports
-        && hooks.iter().all(|h| h.attached)
-        && scopes.iter().all(ScopeStatus::holds);
+    let policy_problem = match (generation, ports) {
+        (None, _) => Some("no policy is in force".to_owned()),
+        (Some(_), false) => Some("a model's port is not guarded by the policy in force".to_owned()),
+        (Some(_), true) => None,
+    };
+    let guarded =
+        policy_problem.is_none() && hooks.iter().all(|h| h.attached) && scopes.iter().all(ScopeStatus::holds);
     let mut status = Status {
         guarded,
         cgroup_root: site.cgroup_root.clone(),
+        schema: bailiwick_abi::SCHEMA,
         generation,
+        policy_problem,
         hooks,
         scopes,
+        warnings,
+        allowed: 0,
         denied: BTreeMap::new(),
         would_deny: BTreeMap::new(),
         lost_events: 0,
@@ -131,12 +222,32 @@ impl Status {
             self.denied.insert(name.clone(), counter(Counter::Denied(*reason)));
             self.would_deny.insert(name, counter(Counter::WouldDeny(*reason)));
         }
+        self.allowed = counter(Counter::Allowed);
         self.lost_events = counter(Counter::LostEvents);
         Ok(())
     }
 }
 
-fn hook_status(site: &Site, spec: &HookSpec, root_id: Option<u64>, settings_id: Option<u32>) -> HookStatus {
+fn overrides(spec: &HookSpec, neighbour: &Neighbour) -> String {
+    let place = match neighbour.place {
+        Place::After => "after the guard at the same cgroup",
+        Place::Above => "above the guard",
+        Place::Before | Place::Below => "before the guard",
+    };
+    format!(
+        "program {} ({}) runs {place} at hook {} and could overrule a refusal there; packets are refused all the same. \
+         Find who attached it (bpftool cgroup tree), or restart bailiwick after it",
+        neighbour.program_id, neighbour.name, spec.name
+    )
+}
+
+fn hook_status(
+    site: &Site,
+    spec: &HookSpec,
+    root_id: Option<u64>,
+    settings_id: Option<u32>,
+    built_in_tag: Option<String>,
+) -> HookStatus {
     let mut status = HookStatus {
         hook: spec.name.to_owned(),
         attached: false,
@@ -144,6 +255,8 @@ fn hook_status(site: &Site, spec: &HookSpec, root_id: Option<u64>, settings_id: 
         cgroup_id: None,
         program_id: None,
         program_tag: None,
+        built_in_tag,
+        neighbours: Vec::new(),
         runs: 0,
         run_time_ns: 0,
         problem: None,
@@ -153,7 +266,8 @@ fn hook_status(site: &Site, spec: &HookSpec, root_id: Option<u64>, settings_id: 
             status.link_id = Some(link.id);
             status.cgroup_id = Some(link.cgroup_id);
             status.program_id = Some(program.id);
-            status.problem = problem(&link, &program, spec, root_id, settings_id);
+            status.problem = problem(&link, &program, spec, root_id, settings_id)
+                .or_else(|| other_program(&program, status.built_in_tag.as_deref()));
             status.runs = program.runs;
             status.run_time_ns = program.run_time_ns;
             status.program_tag = Some(program.tag);
@@ -194,6 +308,14 @@ fn problem(
         return Some("the program reads other maps than the pinned ones".to_owned());
     }
     None
+}
+
+fn other_program(program: &ProgramInfo, built_in: Option<&str>) -> Option<String> {
+    let built_in = built_in.filter(|tag| *tag != program.tag)?;
+    let found = &program.tag;
+    Some(format!(
+        "the program in force (tag {found}) is not the one built in ({built_in}); restart bailiwick"
+    ))
 }
 
 fn scope_status(

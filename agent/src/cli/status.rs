@@ -2,7 +2,7 @@
 
 use super::ConfigPath;
 use crate::config::{self, HostFacts};
-use bailiwick_kernel::{Site, Status, status};
+use bailiwick_kernel::{Place, Site, Status, status};
 use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -64,21 +64,38 @@ fn table(truth: &Status) -> String {
     // Writing to a String cannot fail.
     let _ = writeln!(
         text,
-        "{verdict}: cgroup root {}, policy generation {generation}\n",
-        truth.cgroup_root.display()
+        "{verdict}: cgroup root {}, policy generation {generation}, map schema {}",
+        truth.cgroup_root.display(),
+        truth.schema
     );
-    let _ = writeln!(text, "{:<14} {:<9} {:>8} {:>8}  TAG / PROBLEM", "HOOK", "ATTACHED", "LINK", "PROGRAM");
+    for problem in truth.problems() {
+        let _ = writeln!(text, "problem: {}: {}", problem.place, problem.text);
+    }
+    for warning in &truth.warnings {
+        let _ = writeln!(text, "warning: {warning}");
+    }
+    let _ = writeln!(
+        text,
+        "\n{:<10} {:<9} {:>6} {:>8}  {:<17} BUILT IN",
+        "HOOK", "ATTACHED", "LINK", "PROGRAM", "TAG"
+    );
     for hook in &truth.hooks {
+        let built_in = match (&hook.built_in_tag, &hook.program_tag) {
+            (Some(built_in), Some(found)) if built_in == found => "the same",
+            (Some(built_in), _) => built_in,
+            (None, _) => "unknown",
+        };
         let _ = writeln!(
             text,
-            "{:<14} {:<9} {:>8} {:>8}  {}",
+            "{:<10} {:<9} {:>6} {:>8}  {:<17} {built_in}",
             hook.hook,
             if hook.attached { "yes" } else { "NO" },
             number(hook.link_id),
             number(hook.program_id),
-            hook.problem.as_deref().or(hook.program_tag.as_deref()).unwrap_or("-"),
+            hook.program_tag.as_deref().unwrap_or("-"),
         );
     }
+    neighbours(&mut text, truth);
     let _ = writeln!(text, "\n{:<16} {:<48} STATE", "SCOPE", "CGROUP");
     for scope in &truth.scopes {
         let state = match (scope.live_id, scope.guarded_id) {
@@ -88,12 +105,37 @@ fn table(truth: &Status) -> String {
         };
         let _ = writeln!(text, "{:<16} {:<48} {state}", scope.name, scope.cgroup.display());
     }
-    let _ = writeln!(text, "\n{:<28} {:>10}", "DENIED", "COUNT");
+    let _ = writeln!(text, "\n{:<28} {:>10} {:>10}", "REASON", "DENIED", "WOULD DENY");
     for (reason, count) in &truth.denied {
-        let _ = writeln!(text, "{reason:<28} {count:>10}");
+        let would = truth.would_deny.get(reason).copied().unwrap_or_default();
+        let _ = writeln!(text, "{reason:<28} {count:>10} {would:>10}");
     }
+    let _ = writeln!(text, "{:<28} {:>10}", "allowed", truth.allowed);
     let _ = writeln!(text, "{:<28} {:>10}", "events lost", truth.lost_events);
     text
+}
+
+/// What else is attached at the same hooks; nothing when there is nothing.
+fn neighbours(text: &mut String, truth: &Status) {
+    if truth.hooks.iter().all(|hook| hook.neighbours.is_empty()) {
+        return;
+    }
+    let _ = writeln!(text, "\n{:<10} {:>8}  {:<16} {:<7} CGROUP", "ALSO AT", "PROGRAM", "NAME", "RUNS");
+    for hook in &truth.hooks {
+        for neighbour in &hook.neighbours {
+            let runs = match neighbour.place {
+                Place::Before | Place::Below => "before",
+                Place::After | Place::Above => "after",
+            };
+            let cgroup =
+                neighbour.cgroup.as_deref().map_or_else(|| "above".into(), |path| path.display().to_string());
+            let _ = writeln!(
+                text,
+                "{:<10} {:>8}  {:<16} {runs:<7} {cgroup}",
+                hook.hook, neighbour.program_id, neighbour.name
+            );
+        }
+    }
 }
 
 fn number(value: Option<u32>) -> String {
