@@ -8,12 +8,18 @@
 //!             └─▶ proxy::serve    the only way in
 //! ```
 //!
+//! SIGHUP exchanges the policy in the kernel and in the proxy, all of it or nothing ([`crate::reload`]).
+//!
 //! Order matters, and it is the order in which a failure is safest: the guard stands before anything else is
 //! tried, so that an agent that fails later leaves closed doors behind; the trail opens before the proxy
 //! listens; systemd hears `READY=1` only when all of it stands. Stopping takes the same way back, except that
 //! the guard stays: its links are pinned, and only `bailiwick release` takes them away.
 
+use crate::cli::RELOAD_REFUSED;
 use crate::config::settings::Settings;
+use crate::identity::Timing;
+use crate::proxy::{Limits, Policy};
+use crate::reload::{Load, Reload};
 use crate::watch::{self as watching, Watch};
 use crate::{egress, proxy};
 use bailiwick_audit::{AuditError, Log, LogSettings, Record};
@@ -45,7 +51,11 @@ pub enum AppError {
 ///
 /// # Errors
 /// [`AppError`]; the guard stays in force in every case.
-pub async fn run(settings: Settings, site: &Site) -> Result<(), AppError> {
+pub async fn run(settings: Settings, site: &Site, load: Load) -> Result<(), AppError> {
+    // Before anything else: a signal that nobody listens for would end the process.
+    let mut hangup = listen_for(SignalKind::hangup())?;
+    let mut terminate = listen_for(SignalKind::terminate())?;
+    let mut interrupt = listen_for(SignalKind::interrupt())?;
     // Prompts and the model's credential pass through this memory: no core dump, no ptrace by the same uid.
     nix::sys::prctl::set_dumpable(false)
         .map_err(|errno| AppError::Process("cannot forbid core dumps of the agent", errno.into()))?;
@@ -72,26 +82,42 @@ pub async fn run(settings: Settings, site: &Site) -> Result<(), AppError> {
     .await?;
 
     let (stop, stopping) = watch::channel(false);
-    let (_orders, ordered) = mpsc::channel(1);
+    let (orders, ordered) = mpsc::channel(1);
     let (ready, listening) = oneshot::channel();
-    let mut reporting = tokio::spawn(egress::report(Arc::clone(&settings), log.clone(), events));
+    let policy = Policy::new(Arc::clone(&settings), Timing::default()).map_err(AppError::Proxy)?;
+    let (policy, current) = watch::channel(Arc::new(policy));
+    let (sender, named) = watch::channel(Arc::clone(&settings));
+    let mut reporting = tokio::spawn(egress::report(named, log.clone(), events));
     let mut following = tokio::spawn(Watch::new(guard, log.clone()).run(ordered));
-    let mut serving = tokio::spawn(proxy::serve(Arc::clone(&settings), log.clone(), ready, stopping));
+    let serving = proxy::serve_current(current, log.clone(), Limits::default(), ready, stopping);
+    let mut serving = tokio::spawn(serving);
+    let reload = Reload { load, policy, settings: sender, orders, log: log.clone() };
+    let started = settings.id.clone();
     tokio::spawn(async move {
         if let Ok(address) = listening.await {
             tracing::info!(%address, "the proxy listens");
-            say_to_systemd(&[NotifyState::Ready, NotifyState::Status("guarding and serving".to_owned())]);
+            say_to_systemd(&[
+                NotifyState::Ready,
+                NotifyState::Status(format!("guarding and serving; policy {started}")),
+            ]);
         }
     });
 
-    let mut terminate = listen_for(SignalKind::terminate())?;
-    let mut interrupt = listen_for(SignalKind::interrupt())?;
-    let ended = tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-        result = &mut serving => flatten(result, "the proxy ended").and_then(|ended| ended.map_err(AppError::Proxy)),
-        result = &mut reporting => flatten(result, "the event reader ended").and_then(|ended| Ok(ended?)),
-        result = &mut following => flatten(result, "the watch ended"),
+    let mut reloads = 0_u64;
+    let ended = loop {
+        let ended = tokio::select! {
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+            _ = hangup.recv() => {
+                reloads += 1;
+                reload_once(&reload, reloads).await;
+                continue;
+            }
+            result = &mut serving => flatten(result, "the proxy ended").and_then(|ended| ended.map_err(AppError::Proxy)),
+            result = &mut reporting => flatten(result, "the event reader ended").and_then(|ended| Ok(ended?)),
+            result = &mut following => flatten(result, "the watch ended"),
+        };
+        break ended;
     };
 
     say_to_systemd(&[NotifyState::Stopping]);
@@ -107,6 +133,22 @@ pub async fn run(settings: Settings, site: &Site) -> Result<(), AppError> {
     log.append(control("stop", [("reason", if ended.is_ok() { "signal" } else { "failure" })])).await?;
     log.close().await?;
     ended
+}
+
+/// Reloads, and says to systemd and in the journal what became of it. The text differs each time: `bailiwick reload` waits
+/// for another one.
+async fn reload_once(reload: &Reload, count: u64) {
+    say_to_systemd(&[NotifyState::Reloading]);
+    let text = match reload.reload().await {
+        Ok(id) => format!("guarding and serving; policy {id}, reload {count}"),
+        Err(error) => {
+            tracing::error!("{error}");
+            tracing::error!("the reload was refused and changed nothing; the policy before stays in force");
+            let id = reload.settings.borrow().id.clone();
+            format!("guarding and serving; policy {id}, reload {count} {RELOAD_REFUSED}, see the journal")
+        }
+    };
+    say_to_systemd(&[NotifyState::Ready, NotifyState::Status(text)]);
 }
 
 /// A control record with its details.

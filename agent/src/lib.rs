@@ -19,6 +19,7 @@
 //! | [`protocol`] | where text lives in requests, answers and events | know who calls |
 //! | [`egress`] | what the kernel refused, in words | decide anything |
 //! | [`state`] | keys that outlive a run | hold anything else |
+//! | [`reload`] | another policy, all of it or nothing | anything of the start |
 //! | `watch` | kernel truth once a second; repairs, alerts, records | decide anything |
 //! | `bailiwick-policy` | pure decisions: regions, rules, permits | I/O, clocks, async |
 //! | `bailiwick-masking` | bytes in, bytes out | I/O, keep or show what it matched |
@@ -32,5 +33,6 @@ pub mod egress;
 pub mod identity;
 pub mod protocol;
 pub mod proxy;
+pub mod reload;
 pub mod state;
 mod watch;

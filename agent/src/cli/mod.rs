@@ -7,6 +7,7 @@
 mod audit;
 mod check;
 mod release;
+mod reload;
 mod run;
 mod status;
 
@@ -32,9 +33,14 @@ enum Command {
     Status(status::StatusArgs),
     /// Show and verify the audit trail.
     Audit(audit::AuditArgs),
+    /// Let the running agent take the config as it is now; streams go on.
+    Reload(reload::ReloadArgs),
     /// Take the guard down; the only way to unguard a model.
     Release(release::ReleaseArgs),
 }
+
+/// What the agent tells systemd when it stays on the policy before.
+pub(crate) const RELOAD_REFUSED: &str = "refused";
 
 /// Where the config is unless `--config` says otherwise.
 const DEFAULT_CONFIG: &str = "/etc/bailiwick/bailiwick.toml";
@@ -55,6 +61,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Audit(args) => audit::run(&args),
+        Command::Reload(args) => reload::run(&args),
         Command::Release(args) => release::run(&args),
     }
 }

@@ -55,7 +55,9 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return refuse(&error),
     };
-    match runtime.block_on(app::run(settings, &site)) {
+    let path = args.config.config.clone();
+    let load = Box::new(move || config::load(&path, &facts));
+    match runtime.block_on(app::run(settings, &site, load)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

@@ -60,7 +60,7 @@ pub enum ServerPreset {
 }
 
 /// The proxy's listener.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Proxy {
     /// Where it listens.
     pub listen: SocketAddr,
@@ -71,7 +71,7 @@ pub struct Proxy {
 }
 
 /// Certificate chain and key, PEM.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Tls {
     /// Chain, leaf first.
     pub certificate: PathBuf,
@@ -80,7 +80,7 @@ pub struct Tls {
 }
 
 /// An OIDC issuer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issuer {
     /// Exactly as in `iss`; `https`, or `http` to a loopback address only.
     pub url: String,
@@ -97,7 +97,7 @@ pub struct Issuer {
 }
 
 /// The audit trail.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Audit {
     /// Owned by the agent, mode 0700.
     pub directory: PathBuf,

@@ -1,6 +1,5 @@
 //! The story of a request, from its head to its last byte.
 
-use super::Proxy;
 use super::error::Refusal;
 use super::headers;
 use super::ledger::{Intake, Ledger, Seen};
@@ -9,6 +8,7 @@ use super::reply::Reply;
 use super::request_id::RequestId;
 use super::route::{self, Route};
 use super::upstream::Question;
+use super::{Limits, Policy, Proxy};
 use super::{body, error::Said};
 use crate::protocol;
 use bailiwick_masking::{Findings, Masker};
@@ -22,9 +22,11 @@ use std::net::IpAddr;
 pub(super) async fn serve(proxy: &Proxy, client: IpAddr, request: Request<Incoming>, mut reply: Reply) {
     let Some(id) = RequestId::new() else { return };
     let ledger = Ledger::new(proxy.log.clone());
-    let mut seen = Seen::new(id, client, proxy.settings.regions.locate(client), &ledger);
+    // Taken once: a reload meanwhile is for the next request.
+    let policy = proxy.policy();
+    let mut seen = Seen::new(id, client, policy.settings.regions.locate(client), &ledger);
     seen.method(request.method());
-    match story(proxy, &ledger, &mut seen, request, &mut reply).await {
+    match story(&policy, &proxy.limits, &ledger, &mut seen, request, &mut reply).await {
         Ok(Told { receipt, last, status, outcome }) => {
             tracing::debug!(request = %seen.id, model = seen.model(), status = status.as_u16(), outcome, "served");
             reply.end(&receipt, last).await;
@@ -37,13 +39,14 @@ pub(super) async fn serve(proxy: &Proxy, client: IpAddr, request: Request<Incomi
 
 /// The whole way. Each step takes what the one before gave.
 async fn story(
-    proxy: &Proxy,
+    policy: &Policy,
+    limits: &Limits,
     ledger: &Ledger,
     seen: &mut Seen,
     request: Request<Incoming>,
     reply: &mut Reply,
 ) -> Result<Told, Stopped> {
-    let (settings, limits) = (&proxy.settings, &proxy.limits);
+    let settings = &policy.settings;
     let (head, incoming) = request.into_parts();
     if !headers::has_plain_framing(&head.headers) {
         return Err(Refusal::LengthRequired.into());
@@ -56,13 +59,14 @@ async fn story(
     }
 
     // Who is it?
-    let principal = proxy.authenticator.authenticate(&head.headers).await.map_err(|error| {
+    let principal = policy.authenticator.authenticate(&head.headers).await.map_err(|error| {
         seen.issuer(error.issuer.as_ref());
         Refusal::from(error)
     })?;
     seen.principal(&principal, ledger);
     let Route { model, endpoint, path } = route.map_err(Refusal::from)?;
-    let upstream = proxy.upstreams.get(&model.name).ok_or(Refusal::Route(route::RouteError::ModelUnknown))?;
+    let upstream =
+        policy.upstreams.get(&model.name).ok_or(Refusal::Route(route::RouteError::ModelUnknown))?;
 
     // May they?
     let ask = Ask { model: &model.name, operation: endpoint.operation, caller: &seen.location };
@@ -72,7 +76,7 @@ async fn story(
     })?;
     seen.rule(Some(permit.rule()));
     let (mask_request, mask_answer) =
-        (masker(proxy, &permit.masks().request)?, masker(proxy, &permit.masks().response)?);
+        (masker(policy, &permit.masks().request)?, masker(policy, &permit.masks().response)?);
 
     // What do they ask, without who they are and what must not leave?
     let raw = body::read(&head.method, &head.headers, incoming, settings.proxy.max_body, limits.body_idle)
@@ -144,7 +148,7 @@ async fn refuse(ledger: &Ledger, seen: &Seen, refusal: &Refusal, reply: Reply) {
 }
 
 /// The masks that a rule names.
-fn masker(proxy: &Proxy, names: &[Name]) -> Result<Masker, Refusal> {
-    let find = |name| proxy.settings.masks.get(name).cloned().ok_or(Refusal::MaskMissing);
+fn masker(policy: &Policy, names: &[Name]) -> Result<Masker, Refusal> {
+    let find = |name| policy.settings.masks.get(name).cloned().ok_or(Refusal::MaskMissing);
     Ok(Masker { masks: names.iter().map(find).collect::<Result<_, _>>()? })
 }

@@ -183,7 +183,7 @@ where
 /// A request that is not HTTP never becomes one: the library answers it. It is recorded as what it was.
 async fn record_unreadable(proxy: &Proxy, client: IpAddr, id: RequestId, too_large: bool) {
     let ledger = Ledger::new(proxy.log.clone());
-    let seen = Seen::new(id, client, proxy.settings.regions.locate(client), &ledger);
+    let seen = Seen::new(id, client, proxy.policy().settings().regions.locate(client), &ledger);
     let status =
         if too_large { StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE } else { StatusCode::BAD_REQUEST };
     // The caller has its answer; if this cannot be written, neither can anything else be served.

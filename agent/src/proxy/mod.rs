@@ -30,12 +30,13 @@
 //! - **Everything is bounded**: connections, streams, headers, bodies, the time a silent peer is waited for. Times
 //!   are idle times, never the length of a request: a model may think and speak for an hour. Back-pressure
 //!   reaches from the caller to the model: one piece is in flight between them, and no queue grows.
+//! - **A reload bends nothing under way.** `policy.rs` is one value that a request takes when it begins and keeps to its end.
 //! - A caller's address is its socket's. No header is believed about it.
 //!
 //! ## What it does not do
 //! It does not balance, retry, cache or follow redirects. It opens one connection to the model a request, on loopback: a
 //! request never rides on a connection whose state another one left, and closing it is cancelling. It does not
-//! reload certificates or credentials: a restart does (units restart fast, the guard stays shut meanwhile). A request
+//! reload certificates or move its listener: a restart does (units restart fast, the guard stays shut meanwhile). A request
 //! that is not HTTP at all is answered by the HTTP library with a bare 400; it is recorded all the same.
 
 mod body;
@@ -45,6 +46,7 @@ mod headers;
 mod ledger;
 mod limits;
 mod listener;
+mod policy;
 mod relay;
 mod reply;
 mod request_id;
@@ -54,26 +56,29 @@ mod unreadable;
 mod upstream;
 
 pub use limits::Limits;
+pub use policy::Policy;
 
 use crate::config::settings::Settings;
-use crate::identity::{Authenticator, Timing};
+use crate::identity::Timing;
 use bailiwick_audit::Log;
-use bailiwick_policy::Name;
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
-use upstream::Upstream;
 
 /// Everything that requests share.
 struct Proxy {
-    settings: Arc<Settings>,
+    policy: watch::Receiver<Arc<Policy>>,
     limits: Limits,
-    authenticator: Authenticator,
     log: Log,
-    upstreams: BTreeMap<Name, Upstream>,
+}
+
+impl Proxy {
+    /// The policy that a request which begins now is judged by.
+    fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.borrow())
+    }
 }
 
 /// Binds the listener (errors here stop the start), then serves until `stop` becomes true, then drains (bounded).
@@ -102,18 +107,29 @@ pub async fn serve_within(
     ready: oneshot::Sender<SocketAddr>,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
+    let (_never_changed, policy) = watch::channel(Arc::new(Policy::new(settings, timing)?));
+    serve_current(policy, log, limits, ready, stop).await
+}
+
+/// As [`serve`], with a policy that may be exchanged: a request is judged, to its end, by the one that is current when it
+/// begins. Listener, TLS files and trail stay those of the first.
+///
+/// # Errors
+/// as [`serve`]
+pub async fn serve_current(
+    policy: watch::Receiver<Arc<Policy>>,
+    log: Log,
+    limits: Limits,
+    ready: oneshot::Sender<SocketAddr>,
+    stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let settings = Arc::clone(policy.borrow().settings());
     let acceptor = tls::acceptor(&settings.proxy.tls)?;
-    let upstreams = settings
-        .models
-        .iter()
-        .map(|(name, model)| Ok((name.clone(), Upstream::new(model)?)))
-        .collect::<io::Result<_>>()?;
     let listener = TcpListener::bind(settings.proxy.listen).await.map_err(|error| {
         let at = settings.proxy.listen;
         io::Error::new(error.kind(), format!("cannot listen on {at}: {error}; see [proxy] listen"))
     })?;
-    let authenticator = Authenticator::with_timing(settings.issuers.clone(), timing);
-    let proxy = Arc::new(Proxy { settings, limits, authenticator, log, upstreams });
+    let proxy = Arc::new(Proxy { policy, limits, log });
 
     // Whoever asked for the start may be gone already; serving goes on until `stop` says otherwise.
     let _unheard = ready.send(listener.local_addr()?);

@@ -1,7 +1,10 @@
 //! No lapse, and kernel truth: what somebody takes from the guard is put back, said and recorded; a reload cuts nothing
 //! and opens nothing; status says what is there.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed, in its helpers too")]
+
 mod bpf;
+mod reload;
 mod world;
 
 use serde_json::Value;

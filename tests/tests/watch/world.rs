@@ -108,6 +108,12 @@ impl World {
         (value, said.status.success())
     }
 
+    /// The status once the config is the first one again, but for this text.
+    pub(crate) fn status_of(&self, text: &str) -> Value {
+        self.write_config(text, text);
+        self.status().0
+    }
+
     /// The control records of one event, oldest first.
     pub(crate) fn records(&self, event: &str) -> Vec<Value> {
         let text = self.system.run(&["bailiwick", "audit", "show", "--json", "--directory", TRAIL]).unwrap();
