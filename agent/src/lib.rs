@@ -19,6 +19,7 @@
 //! | [`protocol`] | where text lives in requests, answers and events | know who calls |
 //! | [`egress`] | what the kernel refused, in words | decide anything |
 //! | [`state`] | keys that outlive a run | hold anything else |
+//! | [`preflight`] | what this host can hold, and which law is weakened | change anything |
 //! | [`reload`] | another policy, all of it or nothing | anything of the start |
 //! | `watch` | kernel truth once a second; repairs, alerts, records | decide anything |
 //! | `bailiwick-policy` | pure decisions: regions, rules, permits | I/O, clocks, async |
@@ -31,6 +32,7 @@ pub mod cli;
 pub mod config;
 pub mod egress;
 pub mod identity;
+pub mod preflight;
 pub mod protocol;
 pub mod proxy;
 pub mod reload;

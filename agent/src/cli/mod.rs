@@ -6,6 +6,7 @@
 
 mod audit;
 mod check;
+mod host;
 mod release;
 mod reload;
 mod run;

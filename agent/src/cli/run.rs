@@ -2,7 +2,9 @@
 
 use super::ConfigPath;
 use crate::app;
+use crate::config::settings::Settings;
 use crate::config::{self, HostFacts};
+use crate::preflight::{self, Grade};
 use crate::state::MaskKey;
 use bailiwick_kernel::{Site, own_slice};
 use std::process::ExitCode;
@@ -44,6 +46,9 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
         Ok(site) => site,
         Err(error) => return refuse(&error),
     };
+    if !host_holds(&settings) {
+        return ExitCode::from(2);
+    }
     if let Err(error) = mask_key.keep() {
         return refuse(&error);
     }
@@ -64,6 +69,34 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says what the models' units allow that no hook sees. False when a model that is to be held could get past, and the config
+/// does not accept that.
+fn host_holds(settings: &Settings) -> bool {
+    let findings = preflight::units(settings);
+    let refusals: Vec<_> = preflight::refusals(&findings, settings).collect();
+    for finding in &findings {
+        let (what, found) = (&finding.what, &finding.found);
+        let law = finding.law.unwrap_or_default();
+        let cure = finding.cure.as_deref().unwrap_or_default();
+        match finding.grade {
+            Grade::Good | Grade::Note => {}
+            Grade::Accepted => {
+                tracing::warn!("{what}: {found}; this weakens law {law}, and the config accepts it")
+            }
+            Grade::Weak => tracing::error!("{what}: {found}; this weakens law {law}. Cure: {cure}"),
+        }
+    }
+    if let Some(first) = refusals.first() {
+        let name = &first.what;
+        tracing::error!(
+            "not started: {} ways past the guard are open; close them, or accept each by name: [host] accept = [\"{name}\"]; \
+             see `bailiwick check --host`",
+            refusals.len()
+        );
+    }
+    refusals.is_empty()
 }
 
 fn refuse(error: &dyn std::fmt::Display) -> ExitCode {

@@ -1,5 +1,6 @@
 //! What a config means once it has compiled: only [`super::compile()`] makes these.
 
+use crate::preflight::Weakness;
 use bailiwick_kernel::Rules;
 use bailiwick_masking::Mask;
 use bailiwick_policy::{AccessPolicy, Name, RegionTable};
@@ -29,6 +30,8 @@ pub struct Settings {
     pub audit: Audit,
     /// What the kernel is told; the scope of the agent itself included.
     pub kernel: Rules,
+    /// What this host leaves open and the operator accepts; the agent starts all the same.
+    pub accepted: Vec<Weakness>,
     /// Things that compile but deserve a word, each a full sentence with its cure.
     pub warnings: Vec<String>,
 }
