@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::text::wrapped;
 use bailiwick_audit::{AuditError, KeySource, Verified, records, verify_since};
 use serde_json::{Value, json};
 
@@ -126,7 +127,7 @@ fn show(args: &ShowArgs) -> Answer {
         let line = if args.json {
             json!({ "index": index.0, "record": record }).to_string()
         } else {
-            row(index.0, &record)
+            wrapped(&row(index.0, &record), 10)
         };
         out.push_str(&line);
         out.push('\n');
@@ -199,7 +200,7 @@ fn refusal(as_json: bool, code: u8, problem: &str) -> Answer {
         return Answer { code, out: format!("{value}\n"), err: String::new() };
     }
     let what = if code == TAMPERED { "tampered" } else { "error" };
-    Answer { code, out: String::new(), err: format!("{what}: {problem}\n") }
+    Answer { code, out: String::new(), err: wrapped(&format!("bailiwick audit: {what}: {problem}"), 4) + "\n" }
 }
 
 fn code_of(error: &AuditError) -> u8 {

@@ -1,33 +1,40 @@
 //! `bailiwick run`: guard the models and serve the proxy.
 
-use super::ConfigPath;
+use super::{ConfigPath, log, need_root};
 use crate::config::{self, HostFacts};
-use crate::{app, state};
+use crate::{app, lock, state};
 use bailiwick_kernel::{Site, own_slice};
+use libsystemd::daemon::{NotifyState, notify};
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
 
 /// Arguments of `bailiwick run`.
 #[derive(Debug, clap::Args)]
 pub(super) struct RunArgs {
     #[command(flatten)]
     config: ConfigPath,
+    /// Write the log as JSON objects, one a line.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs until a signal. Exit 2: the config or the host cannot be used and nothing was changed; 1: it failed
 /// later (the guard stays).
 pub(super) fn run(args: &RunArgs) -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(EnvFilter::try_from_env("BAILIWICK_LOG").unwrap_or_else(|_| EnvFilter::new("info")))
-        // journald stamps each line itself.
-        .without_time()
-        .with_ansi(false)
-        .init();
-
-    let prepared = Site::find().and_then(|site| Ok((site, own_slice()?)));
-    let (site, agent_cgroup) = match prepared {
-        Ok(prepared) => prepared,
+    log::start(args.json);
+    if let Err(error) = need_root() {
+        return refuse(&error);
+    }
+    let site = match Site::find() {
+        Ok(site) => site,
+        Err(error) => return refuse(&error),
+    };
+    // Before anything is changed: there is one agent a host.
+    let _only_one = match lock::take(&site) {
+        Ok(lock) => lock,
+        Err(error) => return refuse(&error),
+    };
+    let agent_cgroup = match own_slice() {
+        Ok(slice) => slice,
         Err(error) => return refuse(&error),
     };
     let mask_key = match state::mask_key() {
@@ -50,13 +57,21 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
     match runtime.block_on(app::run(settings, &site)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error}");
+            say_why(&error);
             ExitCode::FAILURE
         }
     }
 }
 
 fn refuse(error: &dyn std::fmt::Display) -> ExitCode {
-    tracing::error!("{error}");
+    say_why(error);
     ExitCode::from(2)
+}
+
+/// To the log, and to the "Status:" line of `systemctl status`, which outlives the process.
+fn say_why(error: &dyn std::fmt::Display) {
+    tracing::error!("{error}");
+    let line = error.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    // Not under systemd there is nobody to tell.
+    let _ = notify(false, &[NotifyState::Status(format!("not running: {line}"))]);
 }
