@@ -1,7 +1,7 @@
 //! `bailiwick audit`: verify the trail, or read it. Both work beside a running agent and on a copy.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -82,8 +82,12 @@ pub(super) fn run(args: &AuditArgs) -> ExitCode {
         AuditCommand::Verify(args) => verify(args),
         AuditCommand::Show(args) => show(args),
     };
+    // Folded for a terminal; one record a line for grep.
+    let folds = matches!(&args.command, AuditCommand::Show(show) if !show.json) && io::stdout().is_terminal();
+    let out =
+        if folds { answer.out.lines().map(|line| wrapped(line, 10) + "\n").collect() } else { answer.out };
     // A reader that has seen enough (`| head`) closes the pipe: no reason to complain.
-    let _ = io::stdout().lock().write_all(answer.out.as_bytes());
+    let _ = io::stdout().lock().write_all(out.as_bytes());
     let _ = io::stderr().lock().write_all(answer.err.as_bytes());
     ExitCode::from(answer.code)
 }
@@ -127,7 +131,7 @@ fn show(args: &ShowArgs) -> Answer {
         let line = if args.json {
             json!({ "index": index.0, "record": record }).to_string()
         } else {
-            wrapped(&row(index.0, &record), 10)
+            row(index.0, &record)
         };
         out.push_str(&line);
         out.push('\n');
@@ -200,7 +204,7 @@ fn refusal(as_json: bool, code: u8, problem: &str) -> Answer {
         return Answer { code, out: format!("{value}\n"), err: String::new() };
     }
     let what = if code == TAMPERED { "tampered" } else { "error" };
-    Answer { code, out: String::new(), err: wrapped(&format!("bailiwick audit: {what}: {problem}"), 4) + "\n" }
+    Answer { code, out: String::new(), err: format!("{what}: {problem}\n") }
 }
 
 fn code_of(error: &AuditError) -> u8 {

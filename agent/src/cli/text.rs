@@ -7,13 +7,13 @@ pub(super) const WIDTH: usize = 100;
 pub(super) fn wrapped(text: &str, indent: usize) -> String {
     let mut out = String::new();
     let mut column = 0;
-    for word in text.split(' ') {
+    for (number, word) in text.split(' ').enumerate() {
         let length = word.chars().count();
         if column > indent && column + 1 + length > WIDTH {
             out.push('\n');
             out.push_str(&" ".repeat(indent));
             column = indent;
-        } else if !out.is_empty() {
+        } else if number > 0 {
             out.push(' ');
             column += 1;
         }
