@@ -119,7 +119,11 @@ fn show(args: &ShowArgs) -> Answer {
         found.and_then(|directory| records(&directory).map_err(|error| (code_of(&error), error.to_string())));
     let found = match found {
         Ok(found) => found,
-        Err((code, problem)) => return refusal(args.json, code, &problem),
+        Err((code, problem)) if args.json => {
+            let out = format!("{}\n", json!({ "tampered": code == TAMPERED, "error": problem }));
+            return Answer { code, out, err: String::new() };
+        }
+        Err((code, problem)) => return refusal(false, code, &problem),
     };
     let mut out = String::new();
     for (index, bytes) in found {

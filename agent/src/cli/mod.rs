@@ -34,7 +34,7 @@ enum Command {
     Status(status::StatusArgs),
     /// Show and verify the audit trail.
     Audit(audit::AuditArgs),
-    /// Take the guard down; the only way to unguard a model.
+    /// Take the guard down, on record; the agent must be stopped.
     Release(release::ReleaseArgs),
 }
 

@@ -337,6 +337,22 @@ mod tests {
     }
 
     #[test]
+    fn the_journals_catalog_explains_every_kind_of_alert() {
+        let catalog = include_str!("../../../config/journal/bailiwick.catalog");
+        let kinds = [
+            (Hook::Connect, Reason::NotProxy),
+            (Hook::Egress, Reason::DestinationNotAllowed),
+            (Hook::Ingress, Reason::Sealed),
+            (Hook::Bind, Reason::PortReserved),
+        ];
+        for (hook, reason) in kinds {
+            let alert = Alert::new(&event(hook, reason), &RegionTable::default());
+            assert!(catalog.contains(&format!("-- {}\n", alert.message_id())), "{hook:?} {reason:?}");
+        }
+        assert_eq!(catalog.matches("\n-- ").count(), 3, "and nothing else");
+    }
+
+    #[test]
     fn a_reused_pid_is_not_blamed() {
         assert_eq!(executable(std::process::id(), "not-this-process"), None);
         assert_eq!(unit(std::process::id(), "not-this-process"), None);
