@@ -2,7 +2,8 @@
 
 use super::{ConfigPath, log, need_root};
 use crate::config::{self, HostFacts};
-use crate::{app, lock, state};
+use crate::state::MaskKey;
+use crate::{app, lock};
 use bailiwick_kernel::{Site, own_slice};
 use libsystemd::daemon::{NotifyState, notify};
 use std::process::ExitCode;
@@ -24,28 +25,35 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
     if let Err(error) = need_root() {
         return refuse(&error);
     }
-    let site = match Site::find() {
-        Ok(site) => site,
-        Err(error) => return refuse(&error),
-    };
-    // Before anything is changed: there is one agent a host.
-    let _only_one = match lock::take(&site) {
-        Ok(lock) => lock,
-        Err(error) => return refuse(&error),
-    };
-    let agent_cgroup = match own_slice() {
-        Ok(slice) => slice,
-        Err(error) => return refuse(&error),
-    };
-    let mask_key = match state::mask_key() {
+    // The config first: whatever else is wrong with this host, its errors are all said, and nothing was changed.
+    let slice = own_slice();
+    let mask_key = match MaskKey::read_or_new() {
         Ok(key) => key,
         Err(error) => return refuse(&error),
     };
-    let facts = HostFacts::of_this_host(agent_cgroup, mask_key);
+    let facts = match &slice {
+        Ok(agent_cgroup) => HostFacts::of_this_host(agent_cgroup.clone(), *mask_key.bytes()),
+        Err(_) => HostFacts::for_check(),
+    };
     let settings = match config::load(&args.config.config, &facts) {
         Ok(settings) => settings,
         Err(errors) => return refuse(&errors),
     };
+    let site = match Site::find() {
+        Ok(site) => site,
+        Err(error) => return refuse(&error),
+    };
+    // Before anything else is changed: there is one agent a host.
+    let _only_one = match lock::take(&site) {
+        Ok(lock) => lock,
+        Err(error) => return refuse(&error),
+    };
+    if let Err(error) = slice {
+        return refuse(&error);
+    }
+    if let Err(error) = mask_key.keep() {
+        return refuse(&error);
+    }
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
