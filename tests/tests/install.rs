@@ -181,9 +181,12 @@ fn an_agent_that_does_not_start_says_why_where_people_look() {
         host.system.write("/etc/bailiwick/tls.key", &key, 0o600).unwrap();
         host.run(&["chown", "root", "/etc/bailiwick/tls.key"]);
     }
+    let unguarded = host.system.exec(&["systemctl", "restart", "llama"]).unwrap();
+    assert!(!unguarded.status.success(), "the model does not start without a guard");
     // The cure that the last one names.
     host.run(&["mount", "-t", "bpf", "bpf", "/sys/fs/bpf"]);
     host.run(&["systemctl", "start", "bailiwick"]);
+    host.run(&["systemctl", "restart", "llama"]);
     host.expect_guarded("once it is cured");
 
     for command in ["status", "release --reason x", "run"] {
