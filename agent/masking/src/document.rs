@@ -1,6 +1,6 @@
 //! Masks a whole JSON document by walking its tree and collecting edits of its bytes.
 
-use crate::canonical::{Pushed, View};
+use crate::canonical::{Pushed, View, is_plain};
 use crate::encoded;
 use crate::json::{self, Document, Edits, Kind, Member, Node, quote};
 use crate::jsonpath::{Path, Progress, Step};
@@ -198,12 +198,16 @@ impl<'a> Pass<'a> {
         let mut excess = Vec::new();
         offset(raw.len())?;
         if look.simple {
-            self.view.push_ascii(&raw[1..raw.len() - 1], 1);
+            self.view.push_plain(&raw[1..raw.len() - 1], 1);
         } else {
             for (c, start, end) in json::characters(raw) {
                 if self.view.push(c, offset(start)?, offset(end)?) == Pushed::Excess {
                     excess.push((start, end));
                 }
+            }
+            // JSON that is none to us (a key twice, say) may be some to its reader, who decodes it once more.
+            if self.view.chars().contains(&'\\') {
+                self.view.unescape();
             }
         }
 
@@ -273,7 +277,7 @@ impl<'a> Pass<'a> {
 /// What one look at each byte of a string tells: most strings need no more.
 #[derive(Default)]
 struct Look {
-    /// ASCII without escapes: characters are bytes.
+    /// Plain ASCII without escapes: characters are bytes.
     simple: bool,
     /// There may be an `@`, however written.
     signs: bool,
@@ -284,7 +288,7 @@ struct Look {
 
 impl Look {
     fn at(raw: &[u8]) -> Self {
-        let simple = raw.is_ascii() && !raw.contains(&b'\\');
+        let simple = is_plain(raw) && !raw.contains(&b'\\');
         if !simple {
             return Self { simple, signs: true, digits: true, coded: true };
         }
@@ -392,6 +396,12 @@ mod tests {
             (r#"{"a":"to alice@example.com\n"}"#, r#"{"a":"to [email]\n"}"#, "only the match"),
             (r#""alice\u0040example\u002ecom""#, r#""[email]""#, "escapes"),
             (r#""\u0061\u006cice@example.com\u0021""#, r#""[email]\u0021""#, "escapes keep their place"),
+            (r#""alice\u0000@\u007fexample.com""#, r#""[email]""#, "control characters"),
+            (
+                "\"alice@\u{7f}example.com\"",
+                r#""[email]""#,
+                "the one control character that JSON leaves unescaped",
+            ),
             (r#"{"bob@example.com":1}"#, r#"{"[email]":1}"#, "keys"),
             (
                 r#"{"a@b.io":1,"c@d.io":2,"[email]~2":3}"#,
@@ -416,6 +426,16 @@ mod tests {
             ),
             (r#""[\"alice\\u0040example.com\"]""#, r#""[\"[email]\"]""#, "escapes within JSON in a string"),
             (r#""{not json alice@example.com""#, r#""{not json [email]""#, "what only looks like JSON"),
+            (
+                r#"{"arguments":"{\"a\":1,\"a\":2,\"to\":\"\\u0061lice@\\u0065xample.com\"}"}"#,
+                r#"{"arguments":"{\"a\":1,\"a\":2,\"to\":\"[email]\"}"}"#,
+                "escapes within JSON in a string that a strict reader refuses",
+            ),
+            (
+                r#""say alice@\\u0065xample\\u200b.com \\u00""#,
+                r#""say [email] \\u00""#,
+                "escapes within text",
+            ),
             (r#""x YWxpY2VAZXhhbXBsZS5jb20= y a@b.io""#, r#""x [email] y [email]""#, "base64"),
             (
                 r#""a@b.io616c696365406578616d706c652e636f6d""#,
@@ -426,6 +446,13 @@ mod tests {
         ] {
             assert_eq!(redacted(document, &[]).as_deref(), Ok(masked), "{why}");
         }
+    }
+
+    #[test]
+    fn a_document_of_very_many_values_is_refused() {
+        let document = |values: usize| format!("[{}0]", "0,".repeat(values - 2));
+        assert!(json::parse(document(json::MOST_VALUES).as_bytes()).is_ok(), "as many as are allowed");
+        assert!(json::parse(document(json::MOST_VALUES + 1).as_bytes()).is_err(), "one more");
     }
 
     #[test]
