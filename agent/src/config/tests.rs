@@ -685,7 +685,7 @@ fn a_file_that_cannot_be_read_is_told_too() {
 #[test]
 fn issuers_on_this_host_may_speak_http() {
     for url in [
-        "http://localhost:8080/realm",
+        "http://127.0.0.1:8080/realm",
         "http://127.0.0.1:1",
         "http://[::1]:9000",
         "https://[2001:db8::1]:8443/a/",
