@@ -4,8 +4,10 @@ use super::ConfigPath;
 use crate::config::{self, HostFacts};
 use crate::{app, state};
 use bailiwick_kernel::{Site, own_slice};
+use std::panic::Location;
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{EnvFilter, filter_fn};
+use tracing_subscriber::prelude::*;
 
 /// Arguments of `bailiwick run`.
 #[derive(Debug, clap::Args)]
@@ -17,13 +19,8 @@ pub(super) struct RunArgs {
 /// Runs until a signal. Exit 2: the config or the host cannot be used and nothing was changed; 1: it failed
 /// later (the guard stays).
 pub(super) fn run(args: &RunArgs) -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(EnvFilter::try_from_env("BAILIWICK_LOG").unwrap_or_else(|_| EnvFilter::new("info")))
-        // journald stamps each line itself.
-        .without_time()
-        .with_ansi(false)
-        .init();
+    log_to_stderr();
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{}", where_it_was(panic.location()))));
 
     let prepared = Site::find().and_then(|site| Ok((site, own_slice()?)));
     let (site, agent_cgroup) = match prepared {
@@ -56,7 +53,49 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
     }
 }
 
+/// Our own events only, whatever level is asked for: those of the libraries may quote requests (HTTP/2's, for one, the path).
+fn log_to_stderr() {
+    let level = EnvFilter::try_from_env("BAILIWICK_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        // journald stamps each line itself.
+        .without_time()
+        .with_ansi(false)
+        .with_filter(filter_fn(|event| is_ours(event.target())));
+    tracing_subscriber::registry().with(level).with(lines).init();
+}
+
+fn is_ours(target: &str) -> bool {
+    target.split("::").next().is_some_and(|room| room == "bailiwick" || room.starts_with("bailiwick_"))
+}
+
+/// A panic's message may quote what it stumbled over, so only the place is told.
+fn where_it_was(place: Option<&Location<'_>>) -> String {
+    let place = place.map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+    format!("a defect of the agent at {place}: please report it; what it was about is not shown")
+}
+
 fn refuse(error: &dyn std::fmt::Display) -> ExitCode {
     tracing::error!("{error}");
     ExitCode::from(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_events_are_logged() {
+        for (target, ours) in [
+            ("bailiwick", true),
+            ("bailiwick::proxy::handler", true),
+            ("bailiwick_audit::health", true),
+            ("h2::server", false),
+            ("hyper_util::client", false),
+            ("bailiwickish", false),
+            ("", false),
+        ] {
+            assert_eq!(is_ours(target), ours, "{target}");
+        }
+    }
 }
