@@ -1,8 +1,10 @@
 //! Bytes that no client library would send, straight on the TLS connection.
 
 use crate::model::chat;
-use crate::world::{CHAT, World, ask};
-use bailiwick_tests::caller::Protocol;
+use crate::world::{CHAT, World, ask, limits};
+use bailiwick::proxy::Limits;
+use bailiwick_tests::caller::{Protocol, json_request};
+use bailiwick_tests::issuer::Wish;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -158,4 +160,74 @@ async fn the_clear_text_protocol_is_not_spoken() {
     let _reset = timeout(Duration::from_secs(2), socket.read_to_end(&mut answer)).await.expect("it hangs up");
     assert!(!answer.starts_with(b"HTTP"), "{}", String::from_utf8_lossy(&answer));
     assert_eq!(world.chat(Protocol::Http2, &ask("hello")).await.status, 200, "others are served on");
+}
+
+#[tokio::test]
+async fn a_flood_of_strangers_is_counted_and_does_not_fill_the_disk() {
+    const STRANGERS: usize = 30;
+    let few = Limits { stranger_burst: 5, strangers_per_second: 0, ..limits() };
+    let world = World::within(chat("hello"), few).await;
+    let head = "GET /v1/models HTTP/1.1\r\nhost: x\r\n";
+    let mut bytes = format!("{head}\r\n").repeat(STRANGERS - 1);
+    bytes += &format!("{head}connection: close\r\n\r\n");
+    let answer = exchange(&world, bytes.as_bytes()).await;
+    assert_eq!(answer.matches("HTTP/1.1 401").count(), STRANGERS, "each has its answer");
+
+    let denied = world.recorded("denied", 5).await.len();
+    let counted = world.recorded("control", 1).await;
+    assert_eq!((denied, &counted[0]["event"]), (5, &"denials-counted".into()));
+    let number = |record: &serde_json::Value| -> usize {
+        record["detail"]["no-credentials"].as_str().unwrap().parse().unwrap()
+    };
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    let counted: usize = world.recorded("control", 1).await.iter().map(number).sum();
+    assert_eq!(denied + counted, STRANGERS, "and none is forgotten");
+
+    let known = world.token_of(&Wish { groups: Some(vec![]), ..Wish::default() });
+    let refused = json_request(&world.url(CHAT), Some(&known), &ask("hello")).unwrap();
+    assert_eq!(world.send(Protocol::Http1, refused).await.status, 403);
+    assert_eq!(
+        world.recorded("denied", 6).await[5]["reason"],
+        "group-not-allowed",
+        "who is known is recorded"
+    );
+}
+
+#[tokio::test]
+async fn who_never_reads_is_cut_off() {
+    let short = Limits {
+        connection_idle: Duration::from_millis(400),
+        caller_stall: Duration::from_millis(400),
+        head: Duration::from_secs(60),
+        ..limits()
+    };
+    let world = World::within(chat("hello"), short).await;
+    let mut connection = world.raw().await;
+    // Answers that nobody reads fill the buffers on the way; then the proxy can write no more, and reads no more.
+    let asking = async {
+        let requests = "GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1000);
+        while connection.write_all(requests.as_bytes()).await.is_ok() {}
+    };
+    timeout(Duration::from_secs(20), asking).await.expect("the proxy lets go of it");
+}
+
+#[tokio::test]
+async fn bodies_together_are_bounded() {
+    let one = Limits { bodies: crate::world::MAX_BODY, body_idle: Duration::from_secs(5), ..limits() };
+    let world = World::within(chat("hello"), one).await;
+    let mut connection = world.raw().await;
+    let length = usize::try_from(crate::world::MAX_BODY).unwrap();
+    let head = format!(
+        "POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n",
+        world.token()
+    );
+    connection.write_all(head.as_bytes()).await.unwrap();
+    connection.write_all(&vec![b' '; length - 1]).await.unwrap();
+    connection.flush().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let answer = world.chat(Protocol::Http1, &ask("hello")).await;
+    assert_eq!((answer.status.as_u16(), answer.error().unwrap().code.as_deref()), (503, Some("no-room")));
+    drop(connection);
+    world.recorded("denied", 2).await;
+    assert_eq!(world.chat(Protocol::Http1, &ask("hello")).await.status, 200, "there is room again");
 }
