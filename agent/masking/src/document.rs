@@ -587,6 +587,27 @@ mod tests {
 
     proptest! {
         #[test]
+        fn escapes_and_invisible_characters_hide_nothing(
+            spellings in prop::collection::vec(0usize..5, 17),
+            before in "[ -~\u{200b}\u{3164}]{0,12}",
+            keys in prop::sample::select(vec![("", ""), ("{\"a\":1,\"to\":\"", "\"}"), ("{\"a\":1,\"a\":2,\"to\":\"", "\"}")]),
+        ) {
+            let hidden: String = "alice@example.com".chars().zip(&spellings).map(|(c, spelling)| match spelling {
+                0 => format!("\\u{:04x}", u32::from(c)),
+                1 => format!("\\u{:04X}", u32::from(c)),
+                2 => format!("{c}\u{ffa0}"),
+                3 => format!("\0{c}"),
+                _ => c.to_string(),
+            }).collect();
+            let (open, close) = keys;
+            let text = if open.is_empty() { format!("{before} {hidden}{close}") } else { format!("{open}{hidden}{close}") };
+            let document = serde_json::json!({"text": text, "list": [text]}).to_string();
+            let masked = redacted(&document, &[]).unwrap();
+            prop_assert_eq!(masked.matches("[email]").count(), 2, "{}", masked);
+            prop_assert!(serde_json::from_str::<serde_json::Value>(&masked).is_ok(), "{}", masked);
+        }
+
+        #[test]
         fn the_reader_agrees_with_another(value in any_json()) {
             for written in [serde_json::to_string(&value).unwrap(), serde_json::to_string_pretty(&value).unwrap()] {
                 let document = json::parse(written.as_bytes()).unwrap();

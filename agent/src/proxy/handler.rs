@@ -88,7 +88,7 @@ async fn story(
     let admitted = ledger.admit(permit, &principal, seen, intake).await.map_err(Refusal::from)?;
     drop(raw);
     let question = Question { method: &head.method, path: &path, body: asked.body, streamed: asked.streamed };
-    let call = Call { id: &seen.id, endpoint, masker: mask_answer, limits };
+    let call = Call { id: &seen.id, masker: mask_answer, limits };
     let ending = relay::relay(upstream, &admitted, question, call, reply).await;
     let receipt = admitted.settle(&ending.account).await.map_err(|_| Stopped::OutcomeUnrecorded)?;
     let (status, outcome) = (ending.account.status, ending.account.outcome.as_str());

@@ -6,7 +6,7 @@ use super::limits::Limits;
 use super::reply::{Gone, Last, Reply};
 use super::request_id::RequestId;
 use super::upstream::{ModelAnswer, Question, Upstream, UpstreamError};
-use crate::protocol::{self, Answer, Endpoint, ProtocolError};
+use crate::protocol::{self, Answer, ProtocolError};
 use bailiwick_masking::{Findings, Masker};
 use bytes::{Bytes, BytesMut};
 use http::{Response, StatusCode};
@@ -24,7 +24,6 @@ const DONE: [&[u8]; 2] = [b"data: [DONE]", b"data:[DONE]"];
 /// What a relay needs besides the model and the caller.
 pub(super) struct Call<'a> {
     pub(super) id: &'a RequestId,
-    pub(super) endpoint: &'static Endpoint,
     /// For the answer.
     pub(super) masker: Masker,
     pub(super) limits: &'a Limits,
@@ -138,8 +137,7 @@ impl<'a> Relay<'a> {
             // Too late for a status of its own: it is told inside the stream.
             return Err(failed("upstream-refused", &format!("the model answered with status {status}")));
         }
-        let answer = Answer::new(self.call.endpoint, status, content_type, self.call.masker.clone())
-            .map_err(Stop::Blocked)?;
+        let answer = Answer::new(content_type, self.call.masker.clone()).map_err(Stop::Blocked)?;
         if kind == Kind::EventStream {
             self.reply.begin(headers::for_caller(status, kind, self.call.id, Some(head.headers())))?;
         }
@@ -244,8 +242,7 @@ impl<'a> Relay<'a> {
 
     /// The error in the stream's own shape. Made by an answer that has seen nothing, so that nothing held leaves.
     fn error_event(&self, error: &ProtocolError) -> Bytes {
-        let (endpoint, masker) = (self.call.endpoint, self.call.masker.clone());
-        Answer::new(endpoint, StatusCode::OK, Some("text/event-stream"), masker)
+        Answer::new(Some("text/event-stream"), self.call.masker.clone())
             .map(|answer| answer.error_event(error, self.call.id.as_str()))
             .unwrap_or_default()
     }
