@@ -323,3 +323,52 @@ impl Settled {
         Self(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bailiwick_audit::LogSettings;
+    use bailiwick_policy::{AccessPolicy, AccessRule, Ask, Name, Operation, RuleMasks};
+
+    #[tokio::test]
+    async fn a_story_that_breaks_off_is_recorded_as_abandoned() {
+        let directory = tempfile::tempdir().unwrap();
+        let trail = directory.path().join("audit");
+        let log =
+            Log::open(LogSettings { directory: trail.clone(), origin: "bailiwick/test".into() }).unwrap();
+        let ledger = Ledger::new(log.clone(), &Limits::default());
+        let model = Name::new("llama").unwrap();
+        let rule = AccessRule {
+            name: Name::new("all").unwrap(),
+            groups: None,
+            models: vec![model.clone()],
+            from: None,
+            endpoints: None,
+            masks: RuleMasks::default(),
+        };
+        let principal = Principal { issuer: "i".into(), subject: "s".into(), groups: vec![] };
+        let ask = Ask { model: &model, operation: Operation::Chat, caller: &Location::Unknown };
+        let permit = AccessPolicy::new(vec![rule]).authorize(&principal, ask).unwrap();
+        let mut seen =
+            Seen::new(RequestId::new().unwrap(), [192, 0, 2, 1].into(), Location::Unknown, &ledger);
+        seen.principal(&principal, &ledger);
+        let findings = Findings::default();
+        let intake = Intake { streamed: false, bytes: 2, findings: &findings, policy: "p" };
+        let admitted = ledger.admit(permit, &principal, &seen, intake).await.unwrap();
+
+        let story = tokio::spawn(async move {
+            let _held = admitted;
+            panic!("a defect");
+        });
+        assert!(story.await.unwrap_err().is_panic());
+        let mut records = Vec::new();
+        while records.len() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            records = bailiwick_audit::records(&trail).unwrap();
+        }
+        let outcome: serde_json::Value = serde_json::from_slice(&records[1].1).unwrap();
+        assert_eq!((&outcome["type"], &outcome["outcome"]), (&"outcome".into(), &"cancelled".into()));
+        assert_eq!(outcome["reason"], "abandoned");
+        assert_eq!(outcome["request"], seen.id.as_str());
+    }
+}

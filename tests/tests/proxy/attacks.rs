@@ -231,3 +231,49 @@ async fn bodies_together_are_bounded() {
     world.recorded("denied", 2).await;
     assert_eq!(world.chat(Protocol::Http1, &ask("hello")).await.status, 200, "there is room again");
 }
+
+#[tokio::test]
+async fn no_other_form_of_a_request_is_another_way_in() {
+    let world = World::new(chat("hello")).await;
+    let (token, model) = (world.token(), world.model.address);
+    let body = ask("hello").to_string();
+    let rest = format!(
+        "host: {model}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n",
+        body.len()
+    );
+    let known = format!("{rest}authorization: Bearer {token}\r\n");
+    let rows = [
+        (format!("CONNECT {model} HTTP/1.1\r\n{known}"), "400", "a tunnel"),
+        (format!("OPTIONS * HTTP/1.1\r\n{known}"), "400", "the asterisk form"),
+        (format!("POST http://{model}/slots HTTP/1.1\r\n{known}"), "404", "the absolute form, at the model"),
+        (format!("POST //{model}{CHAT} HTTP/1.1\r\n{known}"), "400", "an authority that looks like a path"),
+        (format!("POST {CHAT}?access_token={token} HTTP/1.1\r\n{rest}"), "401", "a token in the query"),
+        (format!("POST {CHAT}?x HTTP/1.1\r\n{known}"), "400", "a query"),
+        (format!("POST {CHAT}#x HTTP/1.1\r\n{rest}"), "401", "a fragment"),
+        (
+            format!("POST {CHAT} HTTP/1.1\r\n{rest}proxy-authorization: Bearer {token}\r\n"),
+            "401",
+            "a neighbour",
+        ),
+        (format!("POST {CHAT} HTTP/1.1\r\n{rest}cookie: token={token}\r\n"), "401", "a cookie"),
+        (format!("POST {CHAT} HTTP/1.1\r\n{known}authorization: Bearer {token}\r\n"), "400", "two tokens"),
+        (format!("GET {CHAT} HTTP/1.1\r\n{known}x-http-method-override: POST\r\n"), "404", "another method"),
+        ("PRI * HTTP/2.0\r\n".to_owned(), "400", "HTTP/2 where HTTP/1.1 was agreed"),
+    ];
+    for (head, status, why) in rows {
+        let answer = exchange(&world, format!("{head}\r\n{body}").as_bytes()).await;
+        assert_eq!(answer.get(9..12), Some(status), "{why}: {answer}");
+        assert!(!answer.contains(&token), "{why}: the token comes back");
+    }
+    assert_eq!(world.model.connections(), 0, "nothing was forwarded");
+
+    for upgrade in ["websocket", "h2c"] {
+        let head =
+            format!("POST {CHAT} HTTP/1.1\r\n{known}connection: upgrade\r\nupgrade: {upgrade}\r\n\r\n{body}");
+        let answer = exchange(&world, head.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{upgrade}: a request like any other: {answer}");
+    }
+    let names = world.model.seen()[0].header_names();
+    assert!(!names.iter().any(|name| name == "upgrade"), "{names:?}");
+    assert!(!world.everything_on_disk().contains(&token));
+}
