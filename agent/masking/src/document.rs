@@ -342,22 +342,20 @@ const TRAITS: [u8; 256] = {
     traits
 };
 
-/// The digits of a number that is an integer of at most 19 digits: `4.1e1` is 41. A fraction is no card number, and
-/// vectors are full of long ones.
+/// The integer part of a number, if it has at most 19 digits: `4.1e1` is 41. Digits behind the point are no card number,
+/// and vectors are full of them.
 fn integer_digits(raw: &[u8]) -> Option<String> {
     const MOST: usize = 19;
     let text = std::str::from_utf8(raw).ok()?.trim_start_matches('-');
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let exponent: i64 = exponent.parse().ok()?;
-    let significant = format!("{whole}{fraction}");
-    let trimmed = significant.trim_end_matches('0');
-    // The number is `trimmed` × 10^zeros.
-    let dropped = i64::try_from(significant.len() - trimmed.len()).ok()?;
-    let zeros = exponent - i64::try_from(fraction.len()).ok()? + dropped;
-    let zeros = usize::try_from(zeros).ok()?;
-    let digits = trimmed.trim_start_matches('0');
-    (digits.len() + zeros <= MOST).then(|| format!("{digits}{}", "0".repeat(zeros)))
+    let written = format!("{whole}{fraction}");
+    let places = i64::try_from(whole.len()).ok()?.checked_add(exponent)?;
+    let places = usize::try_from(places).ok()?;
+    let cut = written.get(..places).unwrap_or(&written).trim_start_matches('0');
+    let zeros = if cut.is_empty() { 0 } else { places.saturating_sub(written.len()) };
+    (cut.len().saturating_add(zeros) <= MOST).then(|| format!("{cut}{}", "0".repeat(zeros)))
 }
 
 fn decoded(raw: &[u8]) -> Result<String, MaskError> {
@@ -410,13 +408,13 @@ mod tests {
             ),
             (r#"{"card":4111111111111111}"#, r#"{"card":"[card]"}"#, "numbers"),
             (
-                r#"[4111111111111111.0, 4.111111111111111e15]"#,
-                r#"["[card]", "[card]"]"#,
+                r#"[4111111111111111.0, 4.111111111111111e15, -0.4111111111111111E+16, 4111111111111111.5, 41111111111111115e-1]"#,
+                r#"["[card]", "[card]", "[card]", "[card]", "[card]"]"#,
                 "numbers in other notations",
             ),
             (
-                r#"[0.4111111111111111, -0.0, 1e999, 1e-9, 0]"#,
-                r#"[0.4111111111111111, -0.0, 1e999, 1e-9, 0]"#,
+                r#"[0.4111111111111111, -0.0, 1e999, 1e-9, 0, 0e9223372036854775807, 1e9223372036854775807, 1e-9223372036854775808]"#,
+                r#"[0.4111111111111111, -0.0, 1e999, 1e-9, 0, 0e9223372036854775807, 1e9223372036854775807, 1e-9223372036854775808]"#,
                 "fractions",
             ),
             (
@@ -446,6 +444,20 @@ mod tests {
         ] {
             assert_eq!(redacted(document, &[]).as_deref(), Ok(masked), "{why}");
         }
+    }
+
+    #[test]
+    fn the_deepest_document_needs_little_stack() {
+        let nest =
+            |inner: &str| format!("{}{inner}{}", "[".repeat(json::MOST_DEPTH), "]".repeat(json::MOST_DEPTH));
+        let mut document = nest("\"a@b.io\"");
+        for _ in 0..MOST_NESTED {
+            document = nest(&quote(&document));
+        }
+        let small = std::thread::Builder::new().stack_size(1 << 20);
+        let masked =
+            small.spawn(move || redacted(&document, &["$..never"])).unwrap().join().unwrap().unwrap();
+        assert!(masked.contains("[email]"));
     }
 
     #[test]
