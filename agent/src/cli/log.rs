@@ -1,25 +1,38 @@
 //! The agent's own log: lines on standard error, with their level where the journal reads them.
 
 use std::io::{self, Write};
+use std::panic::Location;
 use tracing::{Level, Metadata};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{EnvFilter, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::prelude::*;
 
-/// Starts the log; as JSON objects, one a line, if asked. `BAILIWICK_LOG` filters it.
+/// Starts the log; as JSON objects, one a line, if asked. `BAILIWICK_LOG` filters it. Our own events only,
+/// whatever level is asked for: those of the libraries may quote requests (HTTP/2's, for one, the path).
 pub(super) fn start(json: bool) {
-    let filter = EnvFilter::try_from_env("BAILIWICK_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let level = EnvFilter::try_from_env("BAILIWICK_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     // systemd sets it when standard error is the journal (systemd.exec(5)).
     let levels = std::env::var_os("JOURNAL_STREAM").is_some();
-    let log = tracing_subscriber::fmt()
-        .with_writer(StandardError { levels })
-        .with_env_filter(filter)
-        .with_ansi(false);
+    let lines = tracing_subscriber::fmt::layer().with_writer(StandardError { levels }).with_ansi(false);
+    let ours = filter_fn(|event| is_ours(event.target()));
+    let log = tracing_subscriber::registry().with(level);
     if json {
-        log.json().init();
+        log.with(lines.json().with_filter(ours)).init();
     } else {
         // journald stamps each line itself, and its reader knows nothing of our rooms.
-        log.without_time().with_target(false).init();
+        log.with(lines.without_time().with_target(false).with_filter(ours)).init();
     }
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{}", where_it_was(panic.location()))));
+}
+
+fn is_ours(target: &str) -> bool {
+    target.split("::").next().is_some_and(|room| room == "bailiwick" || room.starts_with("bailiwick_"))
+}
+
+/// A panic's message may quote what it stumbled over, so only the place is told.
+fn where_it_was(place: Option<&Location<'_>>) -> String {
+    let place = place.map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+    format!("a defect of the agent at {place}: please report it; what it was about is not shown")
 }
 
 /// Makes a writer an event, which knows its level.
@@ -74,6 +87,21 @@ fn prefixed(event: &[u8], prefix: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_our_own_events_are_logged() {
+        for (target, ours) in [
+            ("bailiwick", true),
+            ("bailiwick::proxy::handler", true),
+            ("bailiwick_audit::health", true),
+            ("h2::server", false),
+            ("hyper_util::client", false),
+            ("bailiwickish", false),
+            ("", false),
+        ] {
+            assert_eq!(is_ours(target), ours, "{target}");
+        }
+    }
 
     #[test]
     fn every_line_of_an_event_has_its_level() {
