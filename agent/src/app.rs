@@ -123,10 +123,8 @@ pub async fn run(settings: Settings, site: &Site, load: Load) -> Result<(), AppE
     say_to_systemd(&[NotifyState::Stopping]);
     // A receiver that is gone is a proxy that has ended already.
     let _ = stop.send(true);
-    if !serving.is_finished()
-        && let Err(error) = (&mut serving).await
-    {
-        tracing::error!(%error, "the proxy did not drain cleanly");
+    if !serving.is_finished() && (&mut serving).await.is_err() {
+        tracing::error!("the proxy did not drain cleanly");
     }
     reporting.abort();
     following.abort();
@@ -163,7 +161,8 @@ fn listen_for(kind: SignalKind) -> Result<tokio::signal::unix::Signal, AppError>
 }
 
 fn flatten<T>(result: Result<T, tokio::task::JoinError>, what: &'static str) -> Result<T, AppError> {
-    result.map_err(|error| AppError::Process(what, std::io::Error::other(error)))
+    // A panic's message may quote what it stumbled over; where it was, the panic hook has told.
+    result.map_err(|_| AppError::Process(what, std::io::Error::other("it stopped by a defect, see above")))
 }
 
 fn say_to_systemd(states: &[NotifyState]) {

@@ -18,6 +18,7 @@
 //! | [`identity`] | a credential to a principal | decide what a principal may do |
 //! | [`protocol`] | where text lives in requests, answers and events | know who calls |
 //! | [`egress`] | what the kernel refused, in words | decide anything |
+//! | [`lock`] | one agent a host | anything else |
 //! | [`state`] | keys that outlive a run | hold anything else |
 //! | [`preflight`] | what this host can hold, and which law is weakened | change anything |
 //! | [`reload`] | another policy, all of it or nothing | anything of the start |
@@ -32,6 +33,7 @@ pub mod cli;
 pub mod config;
 pub mod egress;
 pub mod identity;
+pub mod lock;
 pub mod preflight;
 pub mod protocol;
 pub mod proxy;

@@ -83,6 +83,7 @@ impl Reload {
             return Err(error.into());
         }
         // Nobody may listen any more when the agent is about to end.
+        policy.warm_up();
         let _unheard = (self.settings.send(Arc::clone(&settings)), self.policy.send(Arc::new(policy)));
         tracing::info!(old = %old.id, new = %settings.id, generation, "another policy is in force");
         Ok(settings.id.clone())

@@ -9,16 +9,15 @@ use nix::ifaddrs::getifaddrs;
 use crate::{
     Events, KernelError, Rules, Site, links,
     maps::{Maps, open_events, open_names},
-    object::{self, Loaded, Tags},
+    object::{self, Loaded},
     rules::entries,
-    status::{self, Status},
+    status::{self, Compare, Status},
 };
 
 /// The standing guard. Dropping it leaves every pinned link in force.
 pub struct Guard {
     site: Site,
     programs: Vec<Loaded>,
-    tags: Tags,
     maps: Maps,
     /// Every pinned map, to put its pin back.
     pins: Vec<(&'static str, OwnedFd)>,
@@ -50,7 +49,6 @@ impl Guard {
     pub fn attach(site: &Site) -> Result<Self, KernelError> {
         site.check()?;
         let programs = object::load(site)?;
-        let tags = object::tags_of(&programs)?;
         let maps = Maps::open(site)?;
         let pins = object::open_maps(site)?;
         let switch_after_apply = maps.settings()?.generation == 0 && links::any_pinned(site);
@@ -60,7 +58,6 @@ impl Guard {
         Ok(Self {
             site: site.clone(),
             programs,
-            tags,
             maps,
             pins,
             switch_after_apply,
@@ -144,7 +141,7 @@ impl Guard {
     /// # Errors
     /// [`KernelError`] when it cannot be read at all; [`Self::repair`] may help then, too.
     pub fn truth(&self) -> Result<Status, KernelError> {
-        status::read(&self.site, &self.rules, Some(&self.tags))
+        status::read(&self.site, &self.rules, &Compare::Loaded(&self.programs))
     }
 
     /// Puts back what somebody took away: the maps' pins, the links, the policy. What stands is not touched in between,

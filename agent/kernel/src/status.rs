@@ -15,7 +15,7 @@ use crate::{
     attached::neighbours,
     links::{HOOKS, HookSpec},
     maps::{Maps, counters, open_names},
-    object::{Tags, built_in_tags},
+    object::{Loaded, Tags, built_in_tags},
     site::cgroup_id,
     syscall::{self, LinkInfo, ProgramInfo},
 };
@@ -139,7 +139,7 @@ pub fn status(site: &Site, rules: &Rules) -> Result<Status, KernelError> {
             Err(error) => tracing::debug!(%error, "the built-in programs cannot be compared"),
         }
     }
-    read(site, rules, TAGS.get())
+    read(site, rules, &Compare::BuiltIn(TAGS.get()))
 }
 
 /// As [`status`], but takes any program over the pinned maps for one of ours: for an agent that may be about to replace an
@@ -148,20 +148,30 @@ pub fn status(site: &Site, rules: &Rules) -> Result<Status, KernelError> {
 /// # Errors
 /// As [`status`].
 pub fn standing(site: &Site, rules: &Rules) -> Result<Status, KernelError> {
-    read(site, rules, None)
+    read(site, rules, &Compare::Nothing)
 }
 
-/// As [`status`], with the tags that the programs should have.
-pub(crate) fn read(site: &Site, rules: &Rules, tags: Option<&Tags>) -> Result<Status, KernelError> {
+/// What the programs in force are held against.
+pub(crate) enum Compare<'a> {
+    /// These very programs. Opening another one by its id takes CAP_SYS_ADMIN, which the service is without: one that is
+    /// not among these is not ours.
+    Loaded(&'a [Loaded]),
+    /// The tags of what is built in, where they are known. Takes CAP_SYS_ADMIN.
+    BuiltIn(Option<&'a Tags>),
+    /// Nothing: any program will do, also one that cannot be opened.
+    Nothing,
+}
+
+/// As [`status`], held against what the caller has.
+pub(crate) fn read(site: &Site, rules: &Rules, compare: &Compare<'_>) -> Result<Status, KernelError> {
     let root_id = cgroup_id(&site.cgroup_root)?;
     let maps =
         if pinned(&site.map_pin(bailiwick_abi::SETTINGS.name))? { Some(Maps::open(site)?) } else { None };
     let settings_id = map_id(site, &bailiwick_abi::SETTINGS)?;
-    let expected = |spec: &HookSpec| tags.and_then(|tags| tags.get(spec.name)).cloned();
     let mut hooks: Vec<HookStatus> =
-        HOOKS.iter().map(|spec| hook_status(site, spec, root_id, settings_id, expected(spec))).collect();
+        HOOKS.iter().map(|spec| hook_status(site, spec, root_id, settings_id, compare)).collect();
     let mut warnings = Vec::new();
-    if tags.is_none() {
+    if matches!(compare, Compare::BuiltIn(None)) {
         warnings.push(
             "the built-in programs could not be loaded, so the attached ones were not compared with them; run as root"
                 .to_owned(),
@@ -246,7 +256,7 @@ fn hook_status(
     spec: &HookSpec,
     root_id: Option<u64>,
     settings_id: Option<u32>,
-    built_in_tag: Option<String>,
+    compare: &Compare<'_>,
 ) -> HookStatus {
     let mut status = HookStatus {
         hook: spec.name.to_owned(),
@@ -255,22 +265,19 @@ fn hook_status(
         cgroup_id: None,
         program_id: None,
         program_tag: None,
-        built_in_tag,
+        built_in_tag: compare.expected(spec),
         neighbours: Vec::new(),
         runs: 0,
         run_time_ns: 0,
         problem: None,
     };
-    match read_link(site, spec) {
-        Ok((link, program)) => {
+    match syscall::open_pin(&site.link_pin(spec.name)).and_then(|link| syscall::link_info(link.as_fd())) {
+        Ok(link) => {
             status.link_id = Some(link.id);
             status.cgroup_id = Some(link.cgroup_id);
-            status.program_id = Some(program.id);
-            status.problem = problem(&link, &program, spec, root_id, settings_id)
-                .or_else(|| other_program(&program, status.built_in_tag.as_deref()));
-            status.runs = program.runs;
-            status.run_time_ns = program.run_time_ns;
-            status.program_tag = Some(program.tag);
+            status.program_id = Some(link.program_id);
+            status.problem = link_problem(&link, spec, root_id);
+            status.look_at_program(&link, spec, settings_id, compare);
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             status.problem = Some("no link is pinned".to_owned())
@@ -281,20 +288,63 @@ fn hook_status(
     status
 }
 
-fn read_link(site: &Site, spec: &HookSpec) -> io::Result<(LinkInfo, ProgramInfo)> {
-    let link = syscall::open_pin(&site.link_pin(spec.name))?;
-    let link = syscall::link_info(link.as_fd())?;
-    let program = syscall::program_by_id(link.program_id)?;
-    Ok((link, syscall::program_info(program.as_fd())?))
+impl HookStatus {
+    fn look_at_program(
+        &mut self,
+        link: &LinkInfo,
+        spec: &HookSpec,
+        settings_id: Option<u32>,
+        compare: &Compare<'_>,
+    ) {
+        let problem = match compare.find(link.program_id, spec) {
+            Ok(Some(program)) => {
+                let problem = program_problem(&program, settings_id, self.built_in_tag.as_deref());
+                self.runs = program.runs;
+                self.run_time_ns = program.run_time_ns;
+                self.program_tag = Some(program.tag);
+                problem
+            }
+            Ok(None) => None,
+            Err(error) => Some(error),
+        };
+        // A link that is dead names a program, too; that it is dead is the news.
+        self.problem = self.problem.take().or(problem);
+    }
 }
 
-fn problem(
-    link: &LinkInfo,
-    program: &ProgramInfo,
-    spec: &HookSpec,
-    root_id: Option<u64>,
-    settings_id: Option<u32>,
-) -> Option<String> {
+impl Compare<'_> {
+    fn expected(&self, spec: &HookSpec) -> Option<String> {
+        match self {
+            Self::Loaded(programs) => {
+                let own = programs.iter().find(|loaded| loaded.spec.name == spec.name)?;
+                syscall::program_info(own.program.as_fd()).ok().map(|info| info.tag)
+            }
+            Self::BuiltIn(tags) => tags.and_then(|tags| tags.get(spec.name)).cloned(),
+            Self::Nothing => None,
+        }
+    }
+
+    /// The program of this id; `Ok(None)` when it need not be known.
+    fn find(&self, id: u32, spec: &HookSpec) -> Result<Option<ProgramInfo>, String> {
+        let open = || syscall::program_by_id(id).and_then(|program| syscall::program_info(program.as_fd()));
+        match self {
+            Self::Loaded(programs) => {
+                let own = programs.iter().find(|loaded| loaded.spec.name == spec.name);
+                let own = own.and_then(|loaded| syscall::program_info(loaded.program.as_fd()).ok());
+                let own = own.filter(|info| info.id == id).map(Some);
+                own.ok_or_else(|| {
+                    format!("the program in force ({id}) is not the one that this agent loaded")
+                })
+            }
+            Self::BuiltIn(_) => {
+                open().map(Some).map_err(|error| format!("its program cannot be looked at: {error}"))
+            }
+            Self::Nothing => Ok(open().ok()),
+        }
+    }
+}
+
+fn link_problem(link: &LinkInfo, spec: &HookSpec, root_id: Option<u64>) -> Option<String> {
     if link.cgroup_id == 0 {
         return Some("the link is detached, or its cgroup is gone".to_owned());
     }
@@ -304,18 +354,20 @@ fn problem(
     if link.attach_type != spec.attach_type {
         return Some(format!("attached at hook {}, not at {}", link.attach_type, spec.attach_type));
     }
-    if !settings_id.is_some_and(|id| program.map_ids.contains(&id)) {
-        return Some("the program reads other maps than the pinned ones".to_owned());
-    }
     None
 }
 
-fn other_program(program: &ProgramInfo, built_in: Option<&str>) -> Option<String> {
+fn program_problem(
+    program: &ProgramInfo,
+    settings_id: Option<u32>,
+    built_in: Option<&str>,
+) -> Option<String> {
+    if !settings_id.is_some_and(|id| program.map_ids.contains(&id)) {
+        return Some("the program reads other maps than the pinned ones".to_owned());
+    }
     let built_in = built_in.filter(|tag| *tag != program.tag)?;
     let found = &program.tag;
-    Some(format!(
-        "the program in force (tag {found}) is not the one built in ({built_in}); restart bailiwick"
-    ))
+    Some(format!("the program in force (tag {found}) is not the one built in ({built_in})"))
 }
 
 fn scope_status(

@@ -7,10 +7,12 @@
 mod audit;
 mod check;
 mod host;
+mod log;
 mod release;
 mod reload;
 mod run;
 mod status;
+mod text;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -18,7 +20,7 @@ use std::process::ExitCode;
 
 /// Keeps a self-hosted AI model's data inside its jurisdiction, and proves it.
 #[derive(Debug, Parser)]
-#[command(name = "bailiwick", version, about)]
+#[command(name = "bailiwick", version, about, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -36,9 +38,14 @@ enum Command {
     Audit(audit::AuditArgs),
     /// Let the running agent take the config as it is now; streams go on.
     Reload(reload::ReloadArgs),
-    /// Take the guard down; the only way to unguard a model.
+    /// Take the guard down, on record; the agent must be stopped.
     Release(release::ReleaseArgs),
 }
+
+/// Said at the end of every help text.
+const EXIT_CODES: &str = "Exit codes: 0 it is so; 1 it is not so (not guarded, tampered, failed while running); \
+    2 the input or the host cannot be used, and nothing was changed.\n\
+    Config: /etc/bailiwick/bailiwick.toml. Alerts: journalctl -t bailiwick. Log: journalctl -u bailiwick.";
 
 /// What the agent tells systemd when it stays on the policy before.
 pub(crate) const RELOAD_REFUSED: &str = "refused";
@@ -52,6 +59,15 @@ struct ConfigPath {
     /// The config file.
     #[arg(long, default_value = DEFAULT_CONFIG, value_name = "FILE")]
     config: PathBuf,
+}
+
+/// Reading pins and changing the guard is root's; said before anything else is tried.
+fn need_root() -> Result<(), &'static str> {
+    if nix::unistd::geteuid().is_root() {
+        Ok(())
+    } else {
+        Err("this needs root, since only root may look at what the kernel holds; run it with sudo")
+    }
 }
 
 /// Parses the arguments and runs one command.

@@ -1,33 +1,32 @@
 //! `bailiwick run`: guard the models and serve the proxy.
 
-use super::ConfigPath;
-use crate::app;
+use super::{ConfigPath, log, need_root};
 use crate::config::settings::Settings;
 use crate::config::{self, HostFacts};
 use crate::preflight::{self, Grade};
 use crate::state::MaskKey;
+use crate::{app, lock};
 use bailiwick_kernel::{Site, own_slice};
+use libsystemd::daemon::{NotifyState, notify};
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
 
 /// Arguments of `bailiwick run`.
 #[derive(Debug, clap::Args)]
 pub(super) struct RunArgs {
     #[command(flatten)]
     config: ConfigPath,
+    /// Write the log as JSON objects, one a line.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs until a signal. Exit 2: the config or the host cannot be used and nothing was changed; 1: it failed
 /// later (the guard stays).
 pub(super) fn run(args: &RunArgs) -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(EnvFilter::try_from_env("BAILIWICK_LOG").unwrap_or_else(|_| EnvFilter::new("info")))
-        // journald stamps each line itself.
-        .without_time()
-        .with_ansi(false)
-        .init();
-
+    log::start(args.json);
+    if let Err(error) = need_root() {
+        return refuse(&error);
+    }
     // The config first: whatever else is wrong with this host, its errors are all said, and nothing was changed.
     let slice = own_slice();
     let mask_key = match MaskKey::read_or_new() {
@@ -42,12 +41,20 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
         Ok(settings) => settings,
         Err(errors) => return refuse(&errors),
     };
-    let site = match slice.and_then(|_| Site::find()) {
+    let site = match Site::find() {
         Ok(site) => site,
         Err(error) => return refuse(&error),
     };
-    if !host_holds(&settings) {
-        return ExitCode::from(2);
+    // Before anything else is changed: there is one agent a host.
+    let _only_one = match lock::take(&site) {
+        Ok(lock) => lock,
+        Err(error) => return refuse(&error),
+    };
+    if let Err(error) = slice {
+        return refuse(&error);
+    }
+    if let Err(error) = host_holds(&settings) {
+        return refuse(&error);
     }
     if let Err(error) = mask_key.keep() {
         return refuse(&error);
@@ -65,15 +72,17 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
     match runtime.block_on(app::run(settings, &site, load)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error}");
+            say_why(&error);
             ExitCode::FAILURE
         }
     }
 }
 
-/// Says what the models' units allow that no hook sees. False when a model that is to be held could get past, and the config
-/// does not accept that.
-fn host_holds(settings: &Settings) -> bool {
+/// Says what the models' units allow that no hook sees.
+///
+/// # Errors
+/// When a model that is to be held could get past, and the config does not accept that.
+fn host_holds(settings: &Settings) -> Result<(), String> {
     let findings = preflight::units(settings);
     let refusals: Vec<_> = preflight::refusals(&findings, settings).collect();
     for finding in &findings {
@@ -88,18 +97,24 @@ fn host_holds(settings: &Settings) -> bool {
             Grade::Weak => tracing::error!("{what}: {found}; this weakens law {law}. Cure: {cure}"),
         }
     }
-    if let Some(first) = refusals.first() {
-        let name = &first.what;
-        tracing::error!(
-            "not started: {} ways past the guard are open; close them, or accept each by name: [host] accept = [\"{name}\"]; \
-             see `bailiwick check --host`",
-            refusals.len()
-        );
-    }
-    refusals.is_empty()
+    let Some(first) = refusals.first() else { return Ok(()) };
+    Err(format!(
+        "{} ways past the guard are open; close them, or accept each by name: [host] accept = [\"{}\"]; see \
+         `bailiwick check --host`",
+        refusals.len(),
+        first.what
+    ))
 }
 
 fn refuse(error: &dyn std::fmt::Display) -> ExitCode {
-    tracing::error!("{error}");
+    say_why(error);
     ExitCode::from(2)
+}
+
+/// To the log, and to the "Status:" line of `systemctl status`, which outlives the process.
+fn say_why(error: &dyn std::fmt::Display) {
+    tracing::error!("{error}");
+    let line = error.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    // Not under systemd there is nobody to tell.
+    let _ = notify(false, &[NotifyState::Status(format!("not running: {line}"))]);
 }

@@ -12,13 +12,15 @@
 //!                  relay.rs      the answer, masked as it streams   → Ending     (all but the last byte)
 //!                  ledger.rs     the outcome, durably recorded      → Settled    (takes the Admitted)
 //!                  reply.rs      the last byte                      (demands a Settled)
+//!   flood.rs     refusals of strangers beyond a rate are counted, not recorded one by one
 //!   error.rs     every refusal → one status, one code, one message
 //! ```
 //!
 //! ## What holds
 //! - **The order is in the types.** `Upstream::forward` wants an `Admitted`, which only a durable `admit`
 //!   record gives and only for a `Permit`, which only the policy makes. `Reply::end` wants a `Settled`, which only
-//!   a durable `outcome` record gives. `Reply::refuse` wants a `Recorded`, from a durable `denied` record.
+//!   a durable `outcome` record gives. `Reply::refuse` wants a `Recorded`, from a durable `denied` record
+//!   (or, in a flood of strangers, from a count that is recorded within a second).
 //! - **If the trail cannot be written, nothing is forwarded** (503 `audit-unavailable`); if the outcome cannot be
 //!   written, the answer's last byte is never sent, nor an event stream's `[DONE]`: the connection or stream is cut.
 //! - **No byte passes unseen.** The body is read whole, bounded, and rewritten by `protocol`; the answer goes
@@ -27,7 +29,8 @@
 //!   own credential. **The caller never learns what answers**: so is the answer. No header is copied in bulk.
 //! - **Who leaves, cancels.** A request runs in a task of its own that watches its caller; when the caller is gone
 //!   the connection to the model is closed at once, before the first token too, and the outcome is recorded as `cancelled`.
-//! - **Everything is bounded**: connections, streams, headers, bodies, the time a silent peer is waited for. Times
+//! - **Everything is bounded**: connections, streams, headers, bodies one by one and together, the records that
+//!   strangers can cause, the time a silent peer is waited for. Times
 //!   are idle times, never the length of a request: a model may think and speak for an hour. Back-pressure
 //!   reaches from the caller to the model: one piece is in flight between them, and no queue grows.
 //! - **A reload bends nothing under way.** `policy.rs` is one value that a request takes when it begins and keeps to its end.
@@ -41,6 +44,7 @@
 
 mod body;
 mod error;
+mod flood;
 mod handler;
 mod headers;
 mod ledger;
@@ -61,17 +65,22 @@ pub use policy::Policy;
 use crate::config::settings::Settings;
 use crate::identity::Timing;
 use bailiwick_audit::Log;
+use ledger::Ledger;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 /// Everything that requests share.
 struct Proxy {
     policy: watch::Receiver<Arc<Policy>>,
     limits: Limits,
-    log: Log,
+    ledger: Ledger,
+    /// For request bodies.
+    room: Arc<Semaphore>,
+    /// Bytes of it: no reload makes it larger.
+    room_bytes: u64,
 }
 
 impl Proxy {
@@ -127,19 +136,37 @@ pub async fn serve_current(
     let acceptor = tls::acceptor(&settings.proxy.tls)?;
     let listener = TcpListener::bind(settings.proxy.listen).await.map_err(|error| {
         let at = settings.proxy.listen;
-        io::Error::new(error.kind(), format!("cannot listen on {at}: {error}; see [proxy] listen"))
+        let cure = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                "another service has the port (ss -ltnp shows which): stop it, or change"
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                "no interface has that address: use one of this host's, or [::], in"
+            }
+            _ => "see",
+        };
+        io::Error::new(error.kind(), format!("cannot listen on {at}: {error}; {cure} [proxy] listen"))
     })?;
-    let proxy = Arc::new(Proxy { policy, limits, log });
+    let room_bytes = limits.bodies.max(settings.proxy.max_body);
+    let room = body::room(room_bytes);
+    let ledger = Ledger::new(log, &limits);
+    let proxy = Arc::new(Proxy { policy, limits, ledger, room, room_bytes });
 
+    proxy.policy().authenticator.warm_up();
     // Whoever asked for the start may be gone already; serving goes on until `stop` says otherwise.
     let _unheard = ready.send(listener.local_addr()?);
     let (running, mut all_told) = mpsc::channel(1);
-    listener::accept_until_stopped(listener, acceptor, &proxy, &running, stop).await;
+    tokio::select! {
+        () = listener::accept_until_stopped(listener, acceptor, &proxy, &running, stop) => {}
+        () = proxy.ledger.keep_count() => {}
+    }
 
     // No connection is left, so every story that is still told has lost its caller and is about to record that.
     drop(running);
     if tokio::time::timeout(limits.last_words, all_told.recv()).await.is_err() {
         tracing::warn!("some requests had not recorded their outcome when the proxy stopped");
     }
+    // If this fails it was said, and there is nobody left to refuse.
+    let _unwritten = proxy.ledger.record_counted().await;
     Ok(())
 }

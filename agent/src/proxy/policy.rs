@@ -43,6 +43,11 @@ impl Policy {
         Ok(Self { upstreams: upstreams(&settings)?, authenticator, settings, timing: self.timing })
     }
 
+    /// Has the issuers' keys fetched that are not there yet. Call it inside a runtime.
+    pub fn warm_up(&self) {
+        self.authenticator.warm_up();
+    }
+
     /// The config.
     #[must_use]
     pub fn settings(&self) -> &Arc<Settings> {
