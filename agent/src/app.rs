@@ -84,7 +84,14 @@ pub async fn run(settings: Settings, site: &Site, load: Load) -> Result<(), AppE
     let (stop, stopping) = watch::channel(false);
     let (orders, ordered) = mpsc::channel(1);
     let (ready, listening) = oneshot::channel();
-    let policy = Policy::new(Arc::clone(&settings), Timing::default()).map_err(AppError::Proxy)?;
+    let policy = match Policy::new(Arc::clone(&settings), Timing::default()) {
+        Ok(policy) => policy,
+        Err(error) => {
+            log.append(control("stop", [("reason", "failure")])).await?;
+            log.close().await?;
+            return Err(AppError::Proxy(error));
+        }
+    };
     let (policy, current) = watch::channel(Arc::new(policy));
     let (sender, named) = watch::channel(Arc::clone(&settings));
     let mut reporting = tokio::spawn(egress::report(named, log.clone(), events));
@@ -105,7 +112,7 @@ pub async fn run(settings: Settings, site: &Site, load: Load) -> Result<(), AppE
 
     let mut reloads = 0_u64;
     let ended = loop {
-        let ended = tokio::select! {
+        break tokio::select! {
             _ = terminate.recv() => Ok(()),
             _ = interrupt.recv() => Ok(()),
             _ = hangup.recv() => {
@@ -117,7 +124,6 @@ pub async fn run(settings: Settings, site: &Site, load: Load) -> Result<(), AppE
             result = &mut reporting => flatten(result, "the event reader ended").and_then(|ended| Ok(ended?)),
             result = &mut following => flatten(result, "the watch ended"),
         };
-        break ended;
     };
 
     say_to_systemd(&[NotifyState::Stopping]);

@@ -1,6 +1,6 @@
 //! `bailiwick check --host`: what this kernel and host can hold, and which law is weakened by what they cannot.
 
-use super::DEFAULT_CONFIG;
+use super::{DEFAULT_CONFIG, need_root};
 use crate::config::{self, HostFacts};
 use crate::preflight::{self, Finding, Grade};
 use serde_json::json;
@@ -12,6 +12,10 @@ use std::process::ExitCode;
 /// models are has errors. Where there is no config at the usual place, only kernel and host are looked at.
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command's answer goes to the terminal")]
 pub(super) fn run(path: &Path, json: bool) -> ExitCode {
+    if let Err(error) = need_root() {
+        eprintln!("bailiwick check --host: {error}");
+        return ExitCode::from(2);
+    }
     let absent = path == Path::new(DEFAULT_CONFIG) && !path.exists();
     let settings = match config::load(path, &HostFacts::for_inspection()) {
         Ok(settings) => Some(settings),
