@@ -188,9 +188,8 @@ async fn a_flood_of_strangers_is_counted_and_does_not_fill_the_disk() {
     let denied = world.recorded("denied", 5).await.len();
     let counted = world.recorded("control", 1).await;
     assert_eq!((denied, &counted[0]["event"]), (5, &"denials-counted".into()));
-    let number = |record: &Value| -> usize {
-        record["detail"]["no-credentials"].as_str().unwrap().parse().unwrap()
-    };
+    let number =
+        |record: &Value| -> usize { record["detail"]["no-credentials"].as_str().unwrap().parse().unwrap() };
     tokio::time::sleep(Duration::from_millis(1200)).await;
     let counted: usize = world.recorded("control", 1).await.iter().map(number).sum();
     assert_eq!(denied + counted, STRANGERS, "and none is forgotten");
