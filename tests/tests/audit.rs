@@ -169,7 +169,7 @@ fn a_full_disk_stops_the_trail_and_loses_nothing_acknowledged() {
 
 /// The size that Python and openssl found signed and true, or what they said.
 fn independently_verified(trail: &Path, verifier_key: &str) -> Result<u64, String> {
-    let out = TempDir::new().unwrap();
+    let out = TempDir::new().expect("a temporary directory");
     let mut python = Command::new("python3");
     python.args(["-c", INDEPENDENT_VERIFIER]).arg(trail).arg(verifier_key).arg(out.path());
     let size = answer(&mut python, "python3 is needed by this test; install it (apt-get install python3)")?;
@@ -204,10 +204,10 @@ async fn append(log: &Log, records: u64) {
         })
         .collect();
     for append in appends {
-        append.await.unwrap().unwrap();
+        append.await.expect("the append ran").expect("the append was acknowledged");
     }
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }

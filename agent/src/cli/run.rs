@@ -1,8 +1,9 @@
 //! `bailiwick run`: guard the models and serve the proxy.
 
 use super::ConfigPath;
+use crate::app;
 use crate::config::{self, HostFacts};
-use crate::{app, state};
+use crate::state::MaskKey;
 use bailiwick_kernel::{Site, own_slice};
 use std::panic::Location;
 use std::process::ExitCode;
@@ -22,20 +23,27 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
     log_to_stderr();
     std::panic::set_hook(Box::new(|panic| tracing::error!("{}", where_it_was(panic.location()))));
 
-    let prepared = Site::find().and_then(|site| Ok((site, own_slice()?)));
-    let (site, agent_cgroup) = match prepared {
-        Ok(prepared) => prepared,
-        Err(error) => return refuse(&error),
-    };
-    let mask_key = match state::mask_key() {
+    // The config first: whatever else is wrong with this host, its errors are all said, and nothing was changed.
+    let slice = own_slice();
+    let mask_key = match MaskKey::read_or_new() {
         Ok(key) => key,
         Err(error) => return refuse(&error),
     };
-    let facts = HostFacts::of_this_host(agent_cgroup, mask_key);
+    let facts = match &slice {
+        Ok(agent_cgroup) => HostFacts::of_this_host(agent_cgroup.clone(), *mask_key.bytes()),
+        Err(_) => HostFacts::for_check(),
+    };
     let settings = match config::load(&args.config.config, &facts) {
         Ok(settings) => settings,
         Err(errors) => return refuse(&errors),
     };
+    let site = match slice.and_then(|_| Site::find()) {
+        Ok(site) => site,
+        Err(error) => return refuse(&error),
+    };
+    if let Err(error) = mask_key.keep() {
+        return refuse(&error);
+    }
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }

@@ -1,12 +1,12 @@
 //! Connections: accepted, shaken hands with, served, and let go of in time.
 
 use super::Proxy;
-use super::error::Said;
 use super::handler;
 use super::ledger::Seen;
 use super::limits::Limits;
 use super::reply;
 use super::request_id::RequestId;
+use super::unreadable::{self, Worded};
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -106,6 +106,7 @@ impl Connection {
         };
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let (io, in_use) = (TokioIo::new(stream), Arc::clone(&self.in_use));
+        let id = RequestId::new();
         let (proxy, client) = (Arc::clone(&self.proxy), self.peer.ip());
         let service = service_fn(move |request| self.answer(request));
         let ended = if http2 {
@@ -118,6 +119,7 @@ impl Connection {
                 .serve_connection(io, service);
             drive(connection, &in_use, &limits, stop).await
         } else {
+            let io = Worded::new(io, id.clone());
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(limits.head)
@@ -129,8 +131,8 @@ impl Connection {
         };
         if let Err(cause) = ended {
             tracing::debug!(%cause, "a connection ended early");
-            if cause.is_parse() {
-                record_unreadable(&proxy, client, cause.is_parse_too_large()).await;
+            if let Some(id) = id.filter(|_| cause.is_parse()) {
+                record_unreadable(&proxy, client, id, cause.is_parse_too_large()).await;
             }
         }
     }
@@ -185,16 +187,12 @@ where
 }
 
 /// A request that is not HTTP never becomes one: the library answers it. It is recorded as what it was.
-async fn record_unreadable(proxy: &Proxy, client: IpAddr, too_large: bool) {
-    let Some(id) = RequestId::new() else { return };
+async fn record_unreadable(proxy: &Proxy, client: IpAddr, id: RequestId, too_large: bool) {
     let seen = Seen::new(id, client, proxy.settings.regions.locate(client), &proxy.ledger);
-    let (status, code) = if too_large {
-        (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large")
-    } else {
-        (StatusCode::BAD_REQUEST, "request-malformed")
-    };
+    let status =
+        if too_large { StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE } else { StatusCode::BAD_REQUEST };
     // The caller has its answer; if this cannot be written, neither can anything else be served.
-    let _unwritten = proxy.ledger.deny(&seen, &Said { status, code, message: String::new() }).await;
+    let _unwritten = proxy.ledger.deny(&seen, &unreadable::said(status)).await;
 }
 
 /// How much a connection is in use.

@@ -54,6 +54,7 @@ mod reply;
 mod request_id;
 mod route;
 mod tls;
+mod unreadable;
 mod upstream;
 
 pub use limits::Limits;

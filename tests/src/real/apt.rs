@@ -152,7 +152,8 @@ mod tests {
 
     #[test]
     fn the_main_archive_is_found_in_both_styles_and_nothing_else_is_taken_for_it() {
-        let rows: &[(&str, fn(&str) -> Option<String>, Option<&str>)] = &[
+        type Parse = fn(&str) -> Option<String>;
+        let rows: &[(&str, Parse, Option<&str>)] = &[
             (
                 "deb http://mirror.example/debian bookworm main",
                 archive_in_list,

@@ -5,6 +5,7 @@ use crate::world::{CHAT, World, ask, limits};
 use bailiwick::proxy::Limits;
 use bailiwick_tests::caller::{Protocol, json_request};
 use bailiwick_tests::issuer::Wish;
+use serde_json::Value;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -19,6 +20,16 @@ async fn exchange(world: &World, bytes: &[u8]) -> String {
         .await
         .expect("the proxy closes the connection");
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// A refusal is in the API's own shape, and the trail has it under the same request id and reason.
+fn assert_api_shape(answer: &str, records: &[Value], why: &str) {
+    let (_head, body) = answer.split_once("\r\n\r\n").expect(why);
+    let body: Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{why}: {error}: {answer}"));
+    let error = &body["error"];
+    assert!(error["message"].is_string() && error["type"].is_string(), "{why}: {answer}");
+    let same = |record: &Value| record["request"] == error["request_id"] && record["reason"] == error["code"];
+    assert!(records.iter().any(same), "{why}: {answer} is not in {records:?}");
 }
 
 #[tokio::test]
@@ -64,8 +75,8 @@ async fn a_request_that_two_readers_could_end_differently_is_refused() {
         let answer = exchange(&world, format!("{head}{body}").as_bytes()).await;
         let status = answer.get(9..12).unwrap_or_default();
         assert!(["400", "411"].contains(&status), "{why}: {answer}");
+        assert_api_shape(&answer, &world.recorded("denied", nth + 1).await, why);
         assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{why}: one answer, then the end: {answer}");
-        world.recorded("denied", nth + 1).await;
     }
     assert_eq!(world.model.connections(), 0, "nothing was forwarded");
 }
@@ -109,10 +120,11 @@ async fn a_head_that_does_not_come_or_is_too_large_is_not_waited_for() {
 
     let many: String = (0..80).map(|n| format!("x-{n}: y\r\n")).collect();
     let long = format!("x: {}\r\n", "y".repeat(70_000));
-    for (lines, why) in [(many, "too many lines"), (long, "too long a line")] {
+    for (nth, (lines, why)) in [(many, "too many lines"), (long, "too long a line")].into_iter().enumerate() {
         let answer =
             exchange(&world, format!("GET /v1/models HTTP/1.1\r\nhost: x\r\n{lines}\r\n").as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 431 "), "{why}: {answer}");
+        assert_api_shape(&answer, &world.recorded("denied", nth + 1).await, why);
     }
     assert_eq!(world.recorded("denied", 2).await.len(), 2);
     assert_eq!(world.model.connections(), 0);
@@ -176,9 +188,8 @@ async fn a_flood_of_strangers_is_counted_and_does_not_fill_the_disk() {
     let denied = world.recorded("denied", 5).await.len();
     let counted = world.recorded("control", 1).await;
     assert_eq!((denied, &counted[0]["event"]), (5, &"denials-counted".into()));
-    let number = |record: &serde_json::Value| -> usize {
-        record["detail"]["no-credentials"].as_str().unwrap().parse().unwrap()
-    };
+    let number =
+        |record: &Value| -> usize { record["detail"]["no-credentials"].as_str().unwrap().parse().unwrap() };
     tokio::time::sleep(Duration::from_millis(1200)).await;
     let counted: usize = world.recorded("control", 1).await.iter().map(number).sum();
     assert_eq!(denied + counted, STRANGERS, "and none is forgotten");
