@@ -22,7 +22,9 @@ pub enum KernelError {
     #[error("no bpf file system is mounted; run `mount -t bpf bpf /sys/fs/bpf`")]
     NoBpffs,
     /// This process is in no slice.
-    #[error("this process runs in no slice (cgroup {cgroup}); start it as a systemd service")]
+    #[error(
+        "this process runs in no slice (cgroup {cgroup}); start it as a systemd service: systemctl start bailiwick"
+    )]
     NoSlice {
         /// The cgroup it runs in.
         cgroup: String,

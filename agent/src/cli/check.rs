@@ -1,6 +1,7 @@
 //! `bailiwick check`: every error of a config at once.
 
 use super::ConfigPath;
+use super::text::wrapped;
 use crate::config::settings::Settings;
 use crate::config::{self, HostFacts};
 use serde_json::json;
@@ -57,7 +58,7 @@ fn summary(path: &Path, settings: &Settings) -> String {
     }
     let _ = writeln!(text, "  proxy    {}, trail of {}", settings.proxy.listen, settings.audit.origin);
     for warning in &settings.warnings {
-        let _ = writeln!(text, "warning: {warning}");
+        let _ = writeln!(text, "{}", wrapped(&format!("warning: {warning}"), 4));
     }
     text
 }

@@ -6,9 +6,11 @@
 
 mod audit;
 mod check;
+mod log;
 mod release;
 mod run;
 mod status;
+mod text;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -16,7 +18,7 @@ use std::process::ExitCode;
 
 /// Keeps a self-hosted AI model's data inside its jurisdiction, and proves it.
 #[derive(Debug, Parser)]
-#[command(name = "bailiwick", version, about)]
+#[command(name = "bailiwick", version, about, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -32,9 +34,14 @@ enum Command {
     Status(status::StatusArgs),
     /// Show and verify the audit trail.
     Audit(audit::AuditArgs),
-    /// Take the guard down; the only way to unguard a model.
+    /// Take the guard down, on record; the agent must be stopped.
     Release(release::ReleaseArgs),
 }
+
+/// Said at the end of every help text.
+const EXIT_CODES: &str = "Exit codes: 0 it is so; 1 it is not so (not guarded, tampered, failed while running); \
+    2 the input or the host cannot be used, and nothing was changed.\n\
+    Config: /etc/bailiwick/bailiwick.toml. Alerts: journalctl -t bailiwick. Log: journalctl -u bailiwick.";
 
 /// Where the config is unless `--config` says otherwise.
 const DEFAULT_CONFIG: &str = "/etc/bailiwick/bailiwick.toml";
@@ -45,6 +52,15 @@ struct ConfigPath {
     /// The config file.
     #[arg(long, default_value = DEFAULT_CONFIG, value_name = "FILE")]
     config: PathBuf,
+}
+
+/// Reading pins and changing the guard is root's; said before anything else is tried.
+fn need_root() -> Result<(), &'static str> {
+    if nix::unistd::geteuid().is_root() {
+        Ok(())
+    } else {
+        Err("this needs root, since only root may look at what the kernel holds; run it with sudo")
+    }
 }
 
 /// Parses the arguments and runs one command.

@@ -94,6 +94,16 @@ impl Authenticator {
         Self { issuers: issuers.into_iter().map(trust).collect(), cache: TokenCache::default() }
     }
 
+    /// Fetches every issuer's keys in the background, so that an issuer that cannot be reached is said when the
+    /// agent starts and not when the first caller comes. Call it inside a runtime.
+    pub fn warm_up(&self) {
+        for trusted in &self.issuers {
+            let keys = Arc::clone(&trusted.keys);
+            // An error has been logged where it happened; callers get their own.
+            tokio::spawn(async move { keys.current().await.map(drop) });
+        }
+    }
+
     /// Reads `Authorization: Bearer`, verifies signature, issuer, audience, times, and reads the groups.
     ///
     /// # Errors

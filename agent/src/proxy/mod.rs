@@ -117,13 +117,23 @@ pub async fn serve_within(
         .collect::<io::Result<_>>()?;
     let listener = TcpListener::bind(settings.proxy.listen).await.map_err(|error| {
         let at = settings.proxy.listen;
-        io::Error::new(error.kind(), format!("cannot listen on {at}: {error}; see [proxy] listen"))
+        let cure = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                "another service has the port (ss -ltnp shows which): stop it, or change"
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                "no interface has that address: use one of this host's, or [::], in"
+            }
+            _ => "see",
+        };
+        io::Error::new(error.kind(), format!("cannot listen on {at}: {error}; {cure} [proxy] listen"))
     })?;
     let authenticator = Authenticator::with_timing(settings.issuers.clone(), timing);
     let room = body::room(limits.bodies.max(settings.proxy.max_body));
     let ledger = Ledger::new(log, &limits);
     let proxy = Arc::new(Proxy { settings, limits, authenticator, ledger, upstreams, room });
 
+    proxy.authenticator.warm_up();
     // Whoever asked for the start may be gone already; serving goes on until `stop` says otherwise.
     let _unheard = ready.send(listener.local_addr()?);
     let (running, mut all_told) = mpsc::channel(1);
