@@ -129,7 +129,11 @@ fn an_agent_that_does_not_start_says_why_where_people_look() {
     let door = SocketAddr::from((Ipv4Addr::LOCALHOST, 8000));
     let (config, key) = (host.read(CONFIG), host.read("/etc/bailiwick/tls.key"));
     let other = host.authority.issue(&["gpu-7"]).unwrap().key;
-    let rows: [(&str, &[&str], &str, &str); 7] = [
+    let elsewhere = "mkdir -p /etc/systemd/system/bailiwick.service.d \
+         && printf '[Service]\\nSlice=elsewhere.slice\\n' > /etc/systemd/system/bailiwick.service.d/slice.conf \
+         && systemctl daemon-reload";
+    let back = "rm -f /etc/systemd/system/bailiwick.service.d/slice.conf && systemctl daemon-reload";
+    let rows: [(&str, &[&str], &str, &str); 8] = [
         (
             "a misspelt key",
             &["sed", "-i", "s/^listen/lisen/", CONFIG],
@@ -156,6 +160,8 @@ fn an_agent_that_does_not_start_says_why_where_people_look() {
             "ss -ltnp",
             "status=1",
         ),
+        // Whatever else ran in that slice would pass for the proxy.
+        ("another slice", &["sh", "-c", elsewhere], "Slice=bailiwick-agent.slice", "status=2"),
         ("no bpffs", &["umount", "--lazy", "/sys/fs/bpf"], "mount -t bpf", "status=2"),
     ];
     host.system.write("/root/other.key", other, 0o600).unwrap();
@@ -180,6 +186,7 @@ fn an_agent_that_does_not_start_says_why_where_people_look() {
         host.system.write(CONFIG, &config, 0o600).unwrap();
         host.system.write("/etc/bailiwick/tls.key", &key, 0o600).unwrap();
         host.run(&["chown", "root", "/etc/bailiwick/tls.key"]);
+        host.run(&["sh", "-c", back]);
     }
     let unguarded = host.system.exec(&["systemctl", "restart", "llama"]).unwrap();
     assert!(!unguarded.status.success(), "the model does not start without a guard");

@@ -2,12 +2,13 @@
 
 use super::{ConfigPath, log, need_root};
 use crate::config::settings::Settings;
-use crate::config::{self, HostFacts};
+use crate::config::{self, AGENT_SLICE, HostFacts};
 use crate::preflight::{self, Grade};
 use crate::state::MaskKey;
 use crate::{app, lock};
 use bailiwick_kernel::{Site, own_slice};
 use libsystemd::daemon::{NotifyState, notify};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Arguments of `bailiwick run`.
@@ -28,15 +29,11 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
         return refuse(&error);
     }
     // The config first: whatever else is wrong with this host, its errors are all said, and nothing was changed.
-    let slice = own_slice();
     let mask_key = match MaskKey::read_or_new() {
         Ok(key) => key,
         Err(error) => return refuse(&error),
     };
-    let facts = match &slice {
-        Ok(agent_cgroup) => HostFacts::of_this_host(agent_cgroup.clone(), *mask_key.bytes()),
-        Err(_) => HostFacts::for_check(),
-    };
+    let facts = HostFacts::of_this_host(*mask_key.bytes());
     let settings = match config::load(&args.config.config, &facts) {
         Ok(settings) => settings,
         Err(errors) => return refuse(&errors),
@@ -50,7 +47,7 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
         Ok(lock) => lock,
         Err(error) => return refuse(&error),
     };
-    if let Err(error) = slice {
+    if let Err(error) = in_the_agents_slice() {
         return refuse(&error);
     }
     if let Err(error) = host_holds(&settings) {
@@ -103,6 +100,20 @@ fn host_holds(settings: &Settings) -> Result<(), String> {
          `bailiwick check --host`",
         refusals.len(),
         first.what
+    ))
+}
+
+/// The kernel tells the proxy from everybody else by its slice: nothing else may run there, a login session
+/// least of all.
+fn in_the_agents_slice() -> Result<(), String> {
+    let slice = own_slice().map_err(|error| error.to_string())?;
+    if slice == Path::new(AGENT_SLICE) {
+        return Ok(());
+    }
+    Err(format!(
+        "this process runs in {}, and whatever else runs there would pass for the proxy; start the service instead: \
+         systemctl start bailiwick (its unit has Slice=bailiwick-agent.slice)",
+        slice.display()
     ))
 }
 

@@ -33,7 +33,7 @@ mod report;
 pub mod settings;
 
 pub use errors::{ConfigError, ConfigErrors, Problem};
-pub use host::HostFacts;
+pub use host::{AGENT_SLICE, HostFacts};
 
 use report::{Place, Report};
 use settings::Settings;
