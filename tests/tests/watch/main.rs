@@ -129,3 +129,21 @@ fn status_names_a_stranger_at_the_same_hook_and_compares_tags() {
     drop(stranger);
     assert_eq!(world.status().0["warnings"], serde_json::json!([]), "and when it is gone, it is gone");
 }
+
+#[test]
+fn watching_an_idle_host_takes_less_than_a_twentieth_of_a_core() {
+    let world = World::new("idle");
+    let pid =
+        world.system.run(&["systemctl", "show", "--value", "-p", "MainPID", "bailiwick.service"]).unwrap();
+    // utime and stime, in hundredths of a second (proc_pid_stat(5)).
+    let spent = || -> u64 {
+        let stat = world.system.run(&["cat", &format!("/proc/{}/stat", pid.trim())]).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    };
+    let before = spent();
+    std::thread::sleep(Duration::from_secs(6));
+    let took = spent() - before;
+    eprintln!("{} ms of processor time in 6 s", took * 10);
+    assert!(took < 30, "{} ms of processor time in 6 s", took * 10);
+}
