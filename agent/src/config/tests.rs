@@ -377,6 +377,20 @@ fn each_mistake_is_told_with_its_place_its_cure_and_the_nearest_name() {
         ("\"llama.cpp\"", "\"llamacpp\"", UnknownWord, "model[0].server \"llamacpp\"", "\"llama.cpp\""),
         ("\"shadow\"", "\"shadwo\"", UnknownWord, "model[0].egress.mode \"shadwo\"", "\"shadow\""),
         ("[\"chat\"]", "[\"chats\"]", UnknownWord, "access[0].endpoints[0] \"chats\"", "\"chat\""),
+        (
+            "[host]",
+            "[host]\naccept = [\"raw-socket\"]",
+            UnknownWord,
+            "host.accept[0] \"raw-socket\"",
+            "\"raw-sockets\"",
+        ),
+        (
+            "[host]",
+            "[host]\naccept = [\"ptrace\", \"ptrace\"]",
+            Duplicate,
+            "host.accept[1] \"ptrace\"",
+            "take one out",
+        ),
         // What is taken.
         (
             "name = \"phi\"",

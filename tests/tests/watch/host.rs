@@ -57,6 +57,8 @@ fn a_host_is_checked_and_each_weakness_is_named_refused_and_accepted() {
     for name in names {
         assert!(journal.contains(name), "{name} is not said:\n{journal}");
     }
+    world.write_config("mode = \"enforce\"", "mode = \"shadow\"");
+    assert!(restart(), "a model that is only looked at keeps no agent from starting");
     let accept = format!("region = \"eu\"\naccept = {names:?}\n\n[regions.eu]");
     world.write_config("region = \"eu\"\n\n[regions.eu]", &accept);
     assert!(restart(), "what is named and accepted is the operator's decision");
