@@ -18,6 +18,7 @@
 //! | [`identity`] | a credential to a principal | decide what a principal may do |
 //! | [`protocol`] | where text lives in requests, answers and events | know who calls |
 //! | [`egress`] | what the kernel refused, in words | decide anything |
+//! | [`selftest`] | the list of all attacks, and those that a live host can bear | change anything that stays |
 //! | [`state`] | keys that outlive a run | hold anything else |
 //! | `bailiwick-policy` | pure decisions: regions, rules, permits | I/O, clocks, async |
 //! | `bailiwick-masking` | bytes in, bytes out | I/O, keep or show what it matched |
@@ -31,4 +32,5 @@ pub mod egress;
 pub mod identity;
 pub mod protocol;
 pub mod proxy;
+pub mod selftest;
 pub mod state;

@@ -1,0 +1,3 @@
+//! # Selftest: the harmless attacks, on this very host
+
+pub mod catalog;
