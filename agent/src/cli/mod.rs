@@ -8,6 +8,7 @@ mod audit;
 mod check;
 mod release;
 mod run;
+mod selftest;
 mod status;
 
 use clap::{Parser, Subcommand};
@@ -32,6 +33,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Show and verify the audit trail.
     Audit(audit::AuditArgs),
+    /// Try the harmless attacks on this very host.
+    Selftest(selftest::SelftestArgs),
     /// Take the guard down; the only way to unguard a model.
     Release(release::ReleaseArgs),
 }
@@ -55,6 +58,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Audit(args) => audit::run(&args),
+        Command::Selftest(args) => selftest::run(&args),
         Command::Release(args) => release::run(&args),
     }
 }

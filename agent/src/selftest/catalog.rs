@@ -55,6 +55,24 @@ pub enum Closes {
     NotDumpable,
 }
 
+impl Closes {
+    /// In words.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Call => "connect(2) and sendmsg(2) are refused",
+            Self::Bind => "bind(2) is refused: the port is reserved",
+            Self::PacketIn => "the packet is dropped where it arrives",
+            Self::PacketOut => "the packet is refused where it leaves",
+            Self::ProxySide => "the proxy sends to the model's slice or not at all",
+            Self::Pins => "links and maps outlive the agent",
+            Self::DropIn => "the drop-in of the model's unit",
+            Self::CgroupPermissions => "only root writes to the cgroup tree",
+            Self::NotDumpable => "the agent is not dumpable",
+        }
+    }
+}
+
 /// Where an attack runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -126,7 +144,7 @@ pub const ATTACKS: &[Attack] = &[
     held("tcp-fast-open-sendto", In, Call, Suite),
     held("tcp-fast-open-connect", In, Call, Suite),
     held("tcp-urgent", In, Call, Suite),
-    held("mptcp", In, Call, Live),
+    held("mptcp", In, Call, Suite),
     held("io-uring-connect", In, Call, Suite),
     held("tcp-reconnect-after-unspec", In, Call, Suite),
     held("tcp-simultaneous-open", In, PacketIn, Suite),
@@ -247,18 +265,18 @@ pub const ATTACKS: &[Attack] = &[
     held("out-udp-corked", Out, Call, Suite),
     held("out-udp-segmented", Out, Call, Suite),
     held("out-tcp-fast-open", Out, Call, Suite),
-    held("out-mptcp", Out, Call, Live),
+    held("out-mptcp", Out, Call, Suite),
     held("out-io-uring", Out, Call, Suite),
     held("out-io-uring-udp", Out, Call, Suite),
     held("out-tcp-urgent", Out, Call, Suite),
     held("out-tcp-reconnect-after-unspec", Out, Call, Suite),
     held("out-udp-lite", Out, PacketOut, Suite),
     held("out-udp-lite-to-an-allowed-host", Out, PacketOut, Suite),
-    held("out-raw-experiment", Out, PacketOut, Live),
-    held("out-raw-experiment-v6", Out, PacketOut, Live),
+    held("out-raw-experiment", Out, PacketOut, Suite),
+    held("out-raw-experiment-v6", Out, PacketOut, Suite),
     held("out-raw-connected", Out, PacketOut, Suite),
     held("out-sctp", Out, PacketOut, Live),
-    held("out-gre", Out, PacketOut, Live),
+    held("out-gre", Out, PacketOut, Suite),
     held("out-ip-in-ip", Out, PacketOut, Suite),
     held("out-icmp-echo", Out, PacketOut, Suite),
     held("out-icmp-raw", Out, PacketOut, Live),
@@ -365,7 +383,7 @@ pub const ATTACKS: &[Attack] = &[
     held("hop-by-hop-header-remote", In, PacketIn, Suite),
     held("raw-v6-fragment-header", In, PacketIn, Suite),
     held("source-address-of-the-model-remote", In, PacketIn, Suite),
-    held("out-raw-forged-header", Out, PacketOut, Suite),
+    held("out-raw-forged-header", Out, PacketOut, Live),
     held("out-raw-header-and-call-disagree", Out, PacketOut, Suite),
     held("out-raw-forged-source", Out, PacketOut, Suite),
     held("out-raw-tcp-syn-with-data", Out, PacketOut, Suite),
