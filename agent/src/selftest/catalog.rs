@@ -410,7 +410,13 @@ pub const ATTACKS: &[Attack] = &[
     held("out-bpf-override-at-connect", Out, PacketOut, Suite),
     held("out-bpf-override-at-sendmsg", Out, PacketOut, Suite),
     held("slice-goes-and-comes-back-unseen", In, Call, Suite),
-    held("out-of-a-slice-that-came-back-unseen", Out, Pins, Suite),
+    open(
+        "out-of-a-slice-that-came-back-unseen",
+        Out,
+        true,
+        "a slice that is made anew is a new cgroup, which the kernel knows once the agent has seen it; the drop-in lets nothing of the server run before that (status --wait)",
+        "status, and the watch on it: not guarded",
+    ),
     held("out-agent-dead", Out, Pins, Suite),
     // What the drop-in takes from a model's unit.
     held("drop-in-af-packet", Out, DropIn, Suite),

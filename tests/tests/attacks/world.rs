@@ -27,7 +27,7 @@ use std::{
 };
 
 use bailiwick::selftest::catalog::{self, Direction, Outcome};
-use bailiwick_kernel::{Guard, Rules, Scope, ScopeKind, Status};
+use bailiwick_kernel::{Guard, Rules, Scope, ScopeKind};
 use bailiwick_policy::Mode;
 use nix::{
     sched::{CloneFlags, setns},
@@ -261,7 +261,7 @@ impl World {
     /// Puts the guard back where an attack took it away.
     pub fn mend(&self) {
         let mut guard = self.guard.borrow_mut();
-        if guard.is_none() || !self.status().guarded {
+        if guard.is_none() || !self.guarded() {
             *guard = None;
             *guard = Some(self.stage.guard(&self.rules));
         }
@@ -272,8 +272,9 @@ impl World {
         *self.guard.borrow_mut() = None;
     }
 
-    pub fn status(&self) -> Status {
-        self.stage.status(&self.rules)
+    /// What `bailiwick status` says; what it cannot tell is not guarded.
+    pub fn guarded(&self) -> bool {
+        bailiwick_kernel::status(&self.stage.site, &self.rules).is_ok_and(|status| status.guarded)
     }
 
     pub fn rules(&self) -> &Rules {
@@ -342,15 +343,16 @@ impl World {
     fn judge(&self, attack: Attack) -> Result<(), String> {
         let entry = catalog::find(attack.name)
             .ok_or_else(|| format!("the catalog does not know the attack `{}`", attack.name))?;
+        self.mend();
         let (through, said) = self.attempt(attack, entry, true);
-        let status = self.status();
+        let guarded = self.guarded();
         self.mend();
         match &entry.outcome {
             Outcome::Held if through => return Err(format!("IT GETS THROUGH the guard: {said}")),
             Outcome::Open { .. } if !through => {
                 return Err(format!("the catalog says that it cannot be stopped, but it was: {said}"));
             }
-            Outcome::Open { seen_by_status: true, .. } if status.guarded => {
+            Outcome::Open { seen_by_status: true, .. } if guarded => {
                 return Err("the catalog says that status sees it; status says all is well".to_owned());
             }
             Outcome::Held | Outcome::Open { .. } => {}
