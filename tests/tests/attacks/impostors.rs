@@ -65,10 +65,16 @@ attacks! {
     autobind_by_port_range: |s| impostor(s, || {
         // listen(2) without bind(2): the kernel picks the port, from a range of one.
         const IP_LOCAL_PORT_RANGE: i32 = 51;
+        const RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+        let usual = std::fs::read(RANGE)?;
         let fd = reusing(tcp(at("127.0.0.1", 0))?)?;
         let port = u32::from(s.idle_port());
         sockets::set_bytes(&fd, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, &(port << 16 | port).to_ne_bytes())?;
-        listen(&fd)?;
+        std::fs::write(RANGE, "8000 60999")?;
+        let listens = listen(&fd);
+        std::fs::write(RANGE, usual)?;
+        listens?;
+        assert_eq!(sockets::local(&fd)?.port(), s.idle_port(), "no hook sees it");
         Ok(fd)
     });
     listener_on_another_of_the_hosts_names: |s| impostor(s, || {

@@ -99,8 +99,8 @@ attacks! {
         // The header names a friend, the call routes it abroad, or the other way round.
         let fd = raw(at("192.0.2.2", 0), libc::IPPROTO_RAW)?;
         let packet = udp_v4(HERE, ABROAD, 4000, 53, &s.marker);
-        set_bytes(&fd, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, b"foreign\0")?;
-        send_to(&fd, &packet, at("192.0.2.77", 0)).or_else(|_| send_to(&fd, &packet, at("192.0.2.2", 0)))
+        // 203.0.113.128/25 is routed by way of the host abroad.
+        send_to(&fd, &packet, at("203.0.113.200", 0))
     });
     out_raw_forged_source: |s| s.inside(|| {
         let packet = udp_v4(FRIEND, ABROAD, 53, 53, &s.marker);

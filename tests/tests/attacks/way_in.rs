@@ -52,7 +52,7 @@ attacks! {
         let to = at("127.0.0.1", s.port());
         let fd = tcp(to)?;
         connect(&fd, to)?;
-        sockets::send_with(&fd, &s.marker, libc::MSG_OOB)
+        sockets::send_with(&fd, &[&s.marker[..], b"!"].concat(), libc::MSG_OOB)
     });
     mptcp: |s| s.outsider(|| {
         let fd = sockets::socket(libc::AF_INET, libc::SOCK_STREAM, sockets::MPTCP)?;
@@ -72,7 +72,8 @@ attacks! {
     tcp_simultaneous_open: simultaneous_open;
     tcp_source_port_of_the_model: |s| s.outsider(|| {
         let fd = tcp(at("127.0.0.1", 0))?;
-        bind(&fd, at(HOST_V4, s.port()))?;
+        // The control cannot have the number: its server has it on every address, so that it takes another one.
+        bind(&fd, at(HOST_V4, if s.guarded { s.port() } else { s.port() + 7 }))?;
         speak(&fd, at("127.0.0.1", s.port()), &s.marker)
     });
     tcp_source_port_of_the_proxy: |s| s.outsider(|| {
@@ -92,8 +93,8 @@ attacks! {
     mark: |s| with_option(s, libc::SO_MARK, &0xb00_u32.to_ne_bytes());
     bind_to_device: |s| with_option(s, libc::SO_BINDTODEVICE, b"lo\0");
     priority_and_tos: |s| with_option(s, libc::SO_PRIORITY, &6_u32.to_ne_bytes());
-    ip_freebind: |s| foreign_source(s, libc::IP_FREEBIND);
-    ip_transparent: |s| foreign_source(s, libc::IP_TRANSPARENT);
+    ip_freebind: |s| foreign_source(s, libc::IP_FREEBIND, HOST_V4);
+    ip_transparent: |s| foreign_source(s, libc::IP_TRANSPARENT, "198.51.100.77");
 
     remote_v4: |s| s.remote(|| dial(at(HOST_V4, s.port()), &s.marker));
     remote_v6: |s| s.remote(|| dial(at(HOST_V6, s.port()), &s.marker));
@@ -225,7 +226,12 @@ attacks! {
     });
     udp_remote: |s| s.remote(|| datagram(at(HOST_V4, s.port()), &s.marker));
     udp_remote_side_port: |s| s.remote(|| datagram(at(HOST_V6, s.side()), &s.marker));
-    udp_multicast_v4: |s| s.outsider(|| datagram(at("224.0.0.1", s.side()), &s.marker));
+    udp_multicast_v4: |s| s.remote(|| {
+        let to = at("224.0.0.1", s.side() + 3);
+        let fd = udp(to)?;
+        set_device(&fd, b"eth0\0")?;
+        send_to(&fd, &s.marker, to)
+    });
     udp_multicast_v6: |s| s.outsider(|| {
         let scope = nix::net::if_::if_nametoindex("cable")?;
         datagram(SocketAddrV6::new("ff02::1".parse().expect("an address"), s.side(), 0, scope).into(), &s.marker)
@@ -279,13 +285,13 @@ fn with_option(s: &Scene<'_>, option: i32, value: &[u8]) -> io::Result<Gain> {
     })
 }
 
-/// A datagram under an address that is not the host's.
-fn foreign_source(s: &Scene<'_>, option: i32) -> io::Result<Gain> {
+/// A datagram under an address that is not the socket's to choose.
+fn foreign_source(s: &Scene<'_>, option: i32, source: &str) -> io::Result<Gain> {
     s.outsider(|| {
-        let to = at(HOST_V4, s.port());
+        let to = at("127.0.0.1", s.port());
         let fd = udp(to)?;
         set(&fd, libc::IPPROTO_IP, option, 1)?;
-        bind(&fd, at("198.51.100.77", 0))?;
+        bind(&fd, at(source, 0))?;
         send_to(&fd, &s.marker, to)
     })
 }

@@ -78,7 +78,7 @@ attacks! {
     out_tcp_urgent: |s| s.inside(|| {
         let fd = tcp(at(ABROAD, 443))?;
         connect(&fd, at(ABROAD, 443))?;
-        sockets::send_with(&fd, &s.marker, libc::MSG_OOB)
+        sockets::send_with(&fd, &[&s.marker[..], b"!"].concat(), libc::MSG_OOB)
     });
     out_tcp_reconnect_after_unspec: |s| s.inside(|| {
         let fd = udp(at(ABROAD, 443))?;
@@ -179,7 +179,7 @@ attacks! {
     out_ip_freebind: |s| s.inside(|| {
         let fd = udp(at(ABROAD, 53))?;
         set(&fd, libc::IPPROTO_IP, libc::IP_FREEBIND, 1)?;
-        bind(&fd, at("198.51.100.99", 0))?;
+        bind(&fd, at("203.0.113.1", 0))?;
         send_to(&fd, &s.marker, at(ABROAD, 53))
     });
     out_source_in_a_message: |s| s.inside(|| {
@@ -194,8 +194,7 @@ attacks! {
     });
     out_source_port_of_the_model: |s| s.inside(|| {
         let fd = udp(at(ABROAD, 53))?;
-        set(&fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
-        bind(&fd, at("192.0.2.1", s.port()))?;
+        bind(&fd, at("192.0.2.1", if s.guarded { s.port() } else { s.port() + 7 }))?;
         send_to(&fd, &s.marker, at(ABROAD, 53))
     });
 

@@ -401,7 +401,11 @@ fn roads() {
         ("net/ipv4/tcp_fastopen", "1027"),
         ("net/ipv4/conf/all/accept_source_route", "1"),
         ("net/ipv4/ping_group_range", "0 2147483647"),
-        ("net/ipv4/icmp_echo_ignore_broadcasts", "0"),
+        ("net/ipv4/conf/lo/route_localnet", "1"),
+        ("net/ipv4/conf/lo/accept_local", "1"),
+        ("net/ipv4/conf/lo/rp_filter", "0"),
+        ("net/ipv4/conf/all/rp_filter", "0"),
+        ("net/ipv4/ip_nonlocal_bind", "1"),
     ] {
         std::fs::write(format!("/proc/sys/{switch}"), value)
             .unwrap_or_else(|error| panic!("sysctl {switch}: {error}"));
@@ -412,6 +416,10 @@ fn roads() {
 fn victim(port: u16, side: u16) -> io::Result<Vec<OwnedFd>> {
     let mut all = ears_for_tcp_and_udp(port, port)?;
     all.extend(ears_for_tcp_and_udp(side, side)?);
+    // Only an IPv4 socket hears IPv4 multicast without having joined.
+    let plain = socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
+    sockets::bind(&plain, at("0.0.0.0", side + 3))?;
+    all.push(plain);
     let lite = socket(libc::AF_INET6, libc::SOCK_DGRAM, sockets::UDP_LITE)?;
     sockets::bind(&lite, at("::", side))?;
     all.push(lite);
