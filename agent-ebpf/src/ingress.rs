@@ -49,10 +49,38 @@ pub(crate) fn ingress(ctx: SkBuffContext) -> i32 {
     if ends.destination_port == scope.port {
         return guarded(&site, &ctx, &scope, &ends, listening);
     }
-    if listening && peer::sender(&settings, &ctx, &ends).index != scope.index {
+    if !listening {
+        return standing(&site, &ctx, &scope, &ends);
+    }
+    if peer::sender(&settings, &ctx, &ends).index != scope.index {
         return report::refuse(&site, scope.index, Reason::Sealed, &ends);
     }
     PASS
+}
+
+/// A connection that stands: one that the slice opened to where it may, or one inside the slice. What somebody
+/// opened to it before the guard stood is neither. Where egress is not enforced the first cannot be told.
+#[inline(always)]
+fn standing(site: &Site, ctx: &SkBuffContext, scope: &Scope, ends: &Ends) -> i32 {
+    if mode(scope) != Mode::Enforce {
+        return PASS;
+    }
+    // SAFETY: the context is the program's own.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+    // SAFETY: four bytes, read once.
+    if let Some(epoch) = unsafe { ADMITTED.get(&cookie) }
+        && *epoch == site.settings.epoch
+    {
+        return PASS;
+    }
+    let local = is_local(&ends.source);
+    if verdict(&site.settings, scope, &ends.source, ends.source_port, local).is_ok()
+        || (local && peer::sender(&site.settings, ctx, ends).index == scope.index)
+    {
+        let _ = ADMITTED.insert(&cookie, &site.settings.epoch, 0);
+        return PASS;
+    }
+    report::refuse(site, scope.index, Reason::Sealed, ends)
 }
 
 /// The guarded port: only the proxy, and the slice itself.

@@ -19,6 +19,7 @@
 //! | [`protocol`] | where text lives in requests, answers and events | know who calls |
 //! | [`egress`] | what the kernel refused, in words | decide anything |
 //! | [`lock`] | one agent a host | anything else |
+//! | [`selftest`] | the list of all attacks, and those that a live host can bear | change anything that stays |
 //! | [`state`] | keys that outlive a run | hold anything else |
 //! | [`preflight`] | what this host can hold, and which law is weakened | change anything |
 //! | [`reload`] | another policy, all of it or nothing | anything of the start |
@@ -38,5 +39,6 @@ pub mod preflight;
 pub mod protocol;
 pub mod proxy;
 pub mod reload;
+pub mod selftest;
 pub mod state;
 mod watch;

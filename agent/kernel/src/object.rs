@@ -11,7 +11,7 @@ use bailiwick_abi::{MAPS, MapShape};
 
 use crate::{
     KernelError, Site,
-    links::{HOOKS, HookSpec},
+    links::{self, HOOKS, HookSpec},
     syscall,
 };
 
@@ -34,10 +34,19 @@ pub(crate) fn load(site: &Site) -> Result<Vec<Loaded>, KernelError> {
         let path = site.schema_directory().join(directory);
         fs::create_dir_all(&path).map_err(|source| KernelError::file("create", path, source))?;
     }
-    let fresh: Vec<&MapShape> = MAPS.iter().filter(|shape| !site.map_pin(shape.name).exists()).collect();
     for shape in MAPS {
         check_pin(site, shape)?;
     }
+    let missing = |shape: &&MapShape| !site.map_pin(shape.name).exists();
+    if MAPS.iter().any(|shape| missing(&shape)) && links::any_pinned(site) {
+        // Somebody removed a map's pin. Programs over an empty map beside full ones would be a policy with a hole
+        // in it: begin with a whole new set, and let the standing programs keep theirs until that holds a policy.
+        for shape in MAPS.iter().filter(|shape| !missing(shape)) {
+            let path = site.map_pin(shape.name);
+            fs::remove_file(&path).map_err(|source| KernelError::file("remove", path, source))?;
+        }
+    }
+    let fresh: Vec<&MapShape> = MAPS.iter().filter(missing).collect();
     let loaded = load_over_pins(site).and_then(|loaded| {
         // Also those just made: what the object declares is what the table says.
         MAPS.iter().try_for_each(|shape| check_pin(site, shape)).map(|()| loaded)

@@ -11,6 +11,7 @@ mod log;
 mod release;
 mod reload;
 mod run;
+mod selftest;
 mod status;
 mod text;
 
@@ -38,6 +39,8 @@ enum Command {
     Audit(audit::AuditArgs),
     /// Let the running agent take the config as it is now; streams go on.
     Reload(reload::ReloadArgs),
+    /// Try the harmless attacks on this very host.
+    Selftest(selftest::SelftestArgs),
     /// Take the guard down, on record; the agent must be stopped.
     Release(release::ReleaseArgs),
 }
@@ -79,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Selftest(args) => selftest::run(&args),
         Command::Release(args) => release::run(&args),
     }
 }
