@@ -61,6 +61,7 @@ attacks! {
         let (told, mut tell) = io::pipe()?;
         let stranger = s.world.start(crate::kernel_support::OTHER, Network::Host, || {
             let fd = tcp(at("127.0.0.1", 0))?;
+            crate::sockets::set(&fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
             bind(&fd, at("127.0.0.1", s.idle_port()))?;
             crate::sockets::listen(&fd)?;
             io::Write::write_all(&mut tell, b"!")?;

@@ -1,12 +1,12 @@
 //! Bytes to the model that did not come from the proxy.
 
-use std::{io, net::SocketAddrV6, os::fd::AsRawFd};
+use std::{io, net::SocketAddrV6, os::fd::AsRawFd, thread, time::Duration};
 
 use nix::sched::{CloneFlags, unshare};
 
 use crate::{
     attacks,
-    kernel_support::{OTHER, PROXY},
+    kernel_support::{OTHER, PROXY, stage::ip},
     sockets::{self, at, bind, connect, datagram, dial, send, send_to, set, speak, tcp, udp},
     uring,
     world::{Gain, Network, Scene, forked},
@@ -331,43 +331,43 @@ fn contained(act: impl FnOnce() -> io::Result<Gain>) -> io::Result<Gain> {
     forked(act)
 }
 
-/// A process of the slice dials out while somebody dials in from where it dials to.
+/// A process of the slice dials out while somebody dials in from where it dials to. Its first packets are lost, so
+/// that both are on their way at once.
 fn simultaneous_open(s: &Scene<'_>) -> io::Result<Gain> {
-    let (here, there) = (at("127.0.0.1", s.side() + 1), at("127.0.0.1", s.side() + 2));
-    let attempt = move |from, to| {
+    const PATIENCE: Duration = Duration::from_millis(3000);
+    let (here, there) = (at(HOST_V4, s.side() + 1), at("203.0.113.77", s.side() + 2));
+    let meet = |from, to| {
         let fd = tcp(to)?;
         set(&fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
         bind(&fd, from)?;
-        // Each call that meets no listener is reset at once; the two have to meet in the middle.
-        for _ in 0..20_000 {
-            match sockets::connect_at_once(&fd, to) {
-                Ok(()) => break,
-                Err(error) if error.raw_os_error() == Some(libc::ECONNREFUSED) => {}
-                Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {
-                    if sockets::wait_for(&fd, libc::POLLOUT, std::time::Duration::from_micros(50)).is_ok()
-                        && sockets::get(&fd, libc::SOL_SOCKET, libc::SO_ERROR)? == 0
-                    {
-                        break;
-                    }
-                }
-                Err(error) if error.raw_os_error() == Some(libc::EALREADY) => {}
-                Err(error) if error.raw_os_error() == Some(libc::EISCONN) => break,
-                Err(error) => return Err(error),
-            }
+        match sockets::connect_at_once(&fd, to) {
+            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
+            _ => sockets::wait_for(&fd, libc::POLLOUT, PATIENCE)?,
         }
-        Ok(fd)
+        match sockets::get(&fd, libc::SOL_SOCKET, libc::SO_ERROR)? {
+            0 => Ok(fd),
+            code => Err(io::Error::from_raw_os_error(code)),
+        }
     };
-    let victim = s.world.start(s.slice(), Network::Host, move || {
-        let fd = attempt(here, there)?;
-        if sockets::receive(&fd)?.is_empty() { Ok(Gain::Sent) } else { Ok(Gain::Through) }
+    ip("neigh replace 203.0.113.77 lladdr 02:00:00:00:00:01 dev cable");
+    s.remote(|| {
+        ip("addr replace 203.0.113.77/32 dev eth0");
+        Ok(Gain::Sent)
+    })?;
+    let victim = s.world.start(s.slice(), Network::Host, || {
+        let fd = meet(here, there)?;
+        if sockets::receive(&fd)? == s.marker { Ok(Gain::Through) } else { Ok(Gain::Sent) }
     });
-    let caller = s.outsider(|| {
-        let fd = attempt(there, here)?;
+    thread::sleep(Duration::from_millis(50));
+    let caller = s.world.start("..", Network::Remote, || {
+        let fd = meet(there, here)?;
         sockets::block(&fd, true)?;
         send(&fd, &s.marker)
     });
+    thread::sleep(Duration::from_millis(50));
+    ip("neigh del 203.0.113.77 dev cable");
     let heard = victim.end();
-    caller.and(heard)
+    caller.end().and(heard)
 }
 
 /// pidfd_getfd(2): takes the proxy's own connection to the model out of the proxy.
