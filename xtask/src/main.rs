@@ -6,7 +6,8 @@
 //! setup ─┬─► build ──► demo        the main job, played once
 //!        ├─► test                  everything that must hold
 //!        ├─► lint                  what a reviewer should not have to say
-//!        └─► bench NAME            figures, kept with the machine they were taken on
+//!        ├─► bench NAME            figures, kept with the machine they were taken on
+//!        └─► fuzz TARGET           a parser, and whatever makes it take new turns
 //! ```
 //!
 //! **Invariants.**
@@ -30,6 +31,7 @@
 mod bench;
 mod build;
 mod demo;
+mod fuzz;
 mod house;
 mod interrupt;
 mod lint;
@@ -68,6 +70,8 @@ enum Command {
     Lint(lint::Arguments),
     /// Measure, print a table or JSON, keep the report.
     Bench(bench::Arguments),
+    /// Feed a parser with what makes it take new turns, for as long as told.
+    Fuzz(fuzz::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -79,6 +83,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Lint(arguments) => lint::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
