@@ -10,7 +10,7 @@ use crate::place::Place;
 /// What a pair does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
-    /// New connections, closed by the server at once.
+    /// New connections, closed by the server after one byte.
     Connect,
     /// 64 bytes there and back on one connection.
     Trip,

@@ -68,13 +68,16 @@ fn serve(address: SocketAddr) -> Measured<()> {
     Ok(())
 }
 
-/// Takes connections and closes them until the next order.
+/// Takes connections, reads a byte from each and closes them, until the next order.
 fn close_at_once(listener: &TcpListener) -> Measured<()> {
     listener.set_nonblocking(true)?;
     let standard_input = stdin();
     loop {
         match listener.accept() {
-            Ok((caller, _)) => drop(caller),
+            Ok((mut caller, _)) => {
+                caller.set_nonblocking(false)?;
+                caller.read_exact(&mut [0])?;
+            }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 let input = standard_input.as_fd();
                 let mut ready =
@@ -114,7 +117,9 @@ fn connect(address: SocketAddr, length: Duration) -> io::Result<u64> {
     let mut batch = Vec::with_capacity(BATCH);
     while Instant::now() < until {
         for _ in 0..BATCH {
-            batch.push(TcpStream::connect(address)?);
+            let mut connection = TcpStream::connect(address)?;
+            connection.write_all(&[7])?;
+            batch.push(connection);
         }
         for mut connection in batch.drain(..) {
             if connection.read(&mut [0])? != 0 {
