@@ -33,8 +33,8 @@ fn nobody_gets_in_while_the_agent_is_killed_a_hundred_times() {
     let control = control.stop();
     for (who, seen) in [("local", &control.local), ("remote", &control.remote)] {
         assert!(seen.connected > 10, "control: without the guard the {who} attacker gets in: {seen:?}");
-        // On a busy machine one or the other waits too long for its answer.
-        assert!(seen.connected * 10 > seen.attempts * 9, "control, {who}: {seen:?}");
+        // The storm is more than the model's queue holds: some wait too long for their answer.
+        assert!(seen.connected * 2 > seen.attempts && seen.refused.is_empty(), "control, {who}: {seen:?}");
     }
 
     scene.install_agent();

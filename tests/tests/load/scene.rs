@@ -23,7 +23,7 @@ const AGENT: &str = "bailiwick.service";
 const MODEL_PORT: u16 = 8000;
 
 /// The host, its network, its issuer. Fields drop in this order.
-pub struct Scene {
+pub(crate) struct Scene {
     issuer: Issuer,
     system: SystemBox,
     lab: LabNetwork,
@@ -32,21 +32,21 @@ pub struct Scene {
 }
 
 /// Two processes that try to reach the model directly.
-pub struct Attackers {
+pub(crate) struct Attackers {
     local: Child,
     remote: Child,
 }
 
 /// What became of their attempts.
 #[derive(Debug)]
-pub struct Seen {
-    pub local: Storm,
-    pub remote: Storm,
+pub(crate) struct Seen {
+    pub(crate) local: Storm,
+    pub(crate) remote: Storm,
 }
 
 impl Scene {
     /// A host with a model server in its slice, without an agent.
-    pub fn set() -> Self {
+    pub(crate) fn set() -> Self {
         let testbed = PathBuf::from(env!("CARGO_BIN_EXE_bailiwick-testbed"));
         let reaper = Reaper::start(&testbed).unwrap_or_else(|error| panic!("{error}"));
         let binds = vec![
@@ -70,7 +70,7 @@ impl Scene {
     }
 
     /// Installs the agent as the README says, with a shorter pause between its lives.
-    pub fn install_agent(&self) {
+    pub(crate) fn install_agent(&self) {
         let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/systemd");
         for (file, target) in [
             ("bailiwick.service", "/etc/systemd/system/bailiwick.service"),
@@ -88,7 +88,7 @@ impl Scene {
     }
 
     /// Starts both attackers.
-    pub fn attackers(&self) -> Attackers {
+    pub(crate) fn attackers(&self) -> Attackers {
         // Nobody may win by starving the others of the two cores: attackers go on whenever a core is free.
         const POLITE: [&str; 3] = ["nice", "-n", "10"];
         let targets = |addresses: &[SocketAddr]| addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>();
@@ -110,7 +110,7 @@ impl Scene {
     }
 
     /// The agent's process, as the machine numbers it, once it has one.
-    pub fn agent(&self) -> Pid {
+    pub(crate) fn agent(&self) -> Pid {
         let deadline = Instant::now() + Duration::from_secs(20);
         let cgroup = "bailiwick.slice/bailiwick-agent.slice/bailiwick.service/cgroup.procs";
         let processes = self.system.cgroup().join(cgroup);
@@ -125,7 +125,7 @@ impl Scene {
     }
 
     /// SIGKILL, and waits until the process is gone.
-    pub fn kill(&self, agent: Pid) {
+    pub(crate) fn kill(&self, agent: Pid) {
         kill(agent, Signal::SIGKILL).expect("the agent's process");
         let deadline = Instant::now() + Duration::from_secs(10);
         while kill(agent, None).is_ok() {
@@ -135,13 +135,13 @@ impl Scene {
     }
 
     /// `systemctl reload`, with another policy than the last time.
-    pub fn reload(&self, number: usize) {
+    pub(crate) fn reload(&self, number: usize) {
         self.system.write(CONFIG, self.config(&format!("reload {number}")), 0o600).unwrap();
         self.run(&["systemctl", "reload", AGENT]);
     }
 
     /// How many `start` records the trail has.
-    pub fn starts(&self) -> usize {
+    pub(crate) fn starts(&self) -> usize {
         let text = self.run(&["bailiwick", "audit", "show", "--directory", TRAIL, "--json"]);
         let is_start = |line: &&str| {
             let record: Value = serde_json::from_str(line).expect("a record a line");
@@ -150,32 +150,32 @@ impl Scene {
         text.lines().filter(is_start).count()
     }
 
-    pub fn verify_trail(&self) {
+    pub(crate) fn verify_trail(&self) {
         let said = self.run(&["bailiwick", "audit", "verify", "--directory", TRAIL]);
         eprintln!("{}", said.trim());
     }
 
     /// A token for a caller who may.
-    pub fn token(&self) -> String {
+    pub(crate) fn token(&self) -> String {
         let wish = Wish { groups: Some(vec!["analysts".into()]), lifetime: 3600, ..Wish::default() };
         self.issuer.mint(&wish).unwrap()
     }
 
-    pub fn lab(&self) -> &LabNetwork {
+    pub(crate) fn lab(&self) -> &LabNetwork {
         &self.lab
     }
 
-    pub fn authority(&self) -> &Authority {
+    pub(crate) fn authority(&self) -> &Authority {
         &self.authority
     }
 
-    pub fn journal(&self) -> String {
+    pub(crate) fn journal(&self) -> String {
         let said = self.system.exec(&["journalctl", "--no-pager", "-o", "cat", "-n", "40", "-u", AGENT]);
         said.map_or_else(|error| error.to_string(), |said| said.stdout)
     }
 
     /// Takes everything down and makes sure that nothing remains.
-    pub fn strike(self) {
+    pub(crate) fn strike(self) {
         drop(self.issuer);
         drop(self.system);
         drop(self.lab);
@@ -270,7 +270,7 @@ directory = "{TRAIL}"
 
 impl Attackers {
     /// Calls them off and hears what they saw.
-    pub fn stop(self) -> Seen {
+    pub(crate) fn stop(self) -> Seen {
         let hear = |mut child: Child| -> Storm {
             drop(child.stdin.take());
             let output = child.wait_with_output().expect("an attacker's words");

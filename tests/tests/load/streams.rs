@@ -13,20 +13,20 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 /// The callers, on a thread of their own in the client host's network.
-pub struct Streams {
+pub(crate) struct Streams {
     shared: Arc<Shared>,
     thread: std::thread::JoinHandle<()>,
 }
 
 /// What they counted.
 #[derive(Clone, Copy, Debug)]
-pub struct Flowed {
+pub(crate) struct Flowed {
     /// answers that began
-    pub opened: u64,
+    pub(crate) opened: u64,
     /// answers that ended before their end
-    pub cut: u64,
+    pub(crate) cut: u64,
     /// pieces that came
-    pub pieces: u64,
+    pub(crate) pieces: u64,
 }
 
 #[derive(Default)]
@@ -47,7 +47,7 @@ struct Call {
 }
 
 impl Streams {
-    pub fn start(scene: &Scene, count: usize) -> Self {
+    pub(crate) fn start(scene: &Scene, count: usize) -> Self {
         let to = scene.lab().host.at_v4(8443);
         // At four pieces of five characters a second: longer than the test may take.
         let body = json!({
@@ -83,7 +83,7 @@ impl Streams {
     }
 
     /// Waits until so many streams flow, or the time is over; says how many do.
-    pub fn wait(&self, wanted: usize, patience: Duration) -> usize {
+    pub(crate) fn wait(&self, wanted: usize, patience: Duration) -> usize {
         let deadline = Instant::now() + patience;
         loop {
             let flowing = self.shared.flowing.iter().filter(|flows| flows.load(Ordering::Relaxed)).count();
@@ -95,14 +95,14 @@ impl Streams {
     }
 
     /// From now on only pieces that come from now on count as flowing.
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         for flows in &self.shared.flowing {
             flows.store(false, Ordering::Relaxed);
         }
     }
 
     /// Hangs up and says what came.
-    pub fn stop(self) -> Flowed {
+    pub(crate) fn stop(self) -> Flowed {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         // Before the hanging up, which is no cut.
         let (opened, cut, pieces) =
