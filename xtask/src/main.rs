@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! setup ─┬─► build ──► demo        the main job, played once
+//!        ├─► install                a release build onto this host, or into a staging directory
 //!        ├─► test                  everything that must hold
 //!        ├─► lint                  what a reviewer should not have to say
 //!        ├─► bench NAME            figures, kept with the machine they were taken on
@@ -33,6 +34,7 @@ mod build;
 mod demo;
 mod fuzz;
 mod house;
+mod install;
 mod interrupt;
 mod lint;
 mod preconditions;
@@ -64,6 +66,8 @@ enum Command {
     Build(build::Arguments),
     /// Play the main job once, on this machine's kernel.
     Demo(demo::Arguments),
+    /// Build the agent and install it on this host: binary, units, example config.
+    Install(install::Arguments),
     /// Run all of the tests.
     Test(test::Arguments),
     /// Check format, lints, licences, duplicates and advisories. Installs nothing.
@@ -80,6 +84,7 @@ fn main() -> ExitCode {
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Build(arguments) => build::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Install(arguments) => install::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Lint(arguments) => lint::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),

@@ -13,6 +13,8 @@ pub struct Alert {
     region: Option<String>,
     /// The executable of the process, where it could still be read under the same name.
     executable: Option<String>,
+    /// The systemd unit of the process, likewise.
+    unit: Option<String>,
 }
 
 impl Alert {
@@ -29,8 +31,10 @@ impl Alert {
             Location::Known { regions, .. } => regions.first().map(ToString::to_string),
             Location::Unknown => None,
         };
-        let executable = event.process.as_ref().and_then(|process| executable(process.pid, &process.comm));
-        Self { event: event.clone(), region, executable }
+        let process = event.process.as_ref();
+        let executable = process.and_then(|process| executable(process.pid, &process.comm));
+        let unit = process.and_then(|process| unit(process.pid, &process.comm));
+        Self { event: event.clone(), region, executable, unit }
     }
 
     /// The fixed id of this kind of alert (`MESSAGE_ID`, systemd.journal-fields(7)).
@@ -74,6 +78,8 @@ impl Alert {
         let destination = event.destination;
         let who = self.who();
         let (cause, cure) = explain(event.reason);
+        let cure =
+            if scope == AGENT && event.reason == Reason::DestinationNotAllowed { AGENT_CURE } else { cure };
         let act = match event.hook {
             Hook::Connect => format!("{protocol} connection to {destination}"),
             Hook::SendMessage => format!("{protocol} datagram to {destination}"),
@@ -119,6 +125,9 @@ impl Alert {
         if let Some(executable) = &self.executable {
             fields.push(("BAILIWICK_EXE", executable.clone()));
         }
+        if let Some(unit) = &self.unit {
+            fields.push(("BAILIWICK_UNIT", unit.clone()));
+        }
         fields
     }
 
@@ -147,12 +156,18 @@ impl Alert {
         match &self.event.process {
             Some(process) => {
                 let name = self.executable.as_deref().unwrap_or(&process.comm);
-                format!(", by {name} (pid {}, uid {})", process.pid, process.uid)
+                let unit = self.unit.as_deref().map_or_else(String::new, |unit| format!(", {unit}"));
+                format!(", by {name} (pid {}, uid {}{unit})", process.pid, process.uid)
             }
             None => String::new(),
         }
     }
 }
+
+/// The agent's own scope (see `config`), which no [[model]] table describes.
+const AGENT: &str = "agent";
+const AGENT_CURE: &str = "If it is the issuer or its name server (port 53), add its address to the networks of \
+    the region that the [[issuer]] names";
 
 /// Cause and cure of each reason; the sentences of the alert.
 fn explain(reason: Reason) -> (&'static str, &'static str) {
@@ -170,7 +185,7 @@ fn explain(reason: Reason) -> (&'static str, &'static str) {
             "Move the service to another port, or run the model server inside its slice",
         ),
         Reason::DestinationNotAllowed => (
-            "the destination is in no region that this model may reach",
+            "the destination is in no region that it may reach",
             "If it must be reached, add its network to an allowed region or to [[model.egress.allow]] with a reason",
         ),
         Reason::ProtocolNotAllowed => (
@@ -232,6 +247,20 @@ fn executable(pid: u32, comm: &str) -> Option<String> {
     (now.trim_end() == comm).then(|| path.to_string_lossy().into_owned())
 }
 
+/// The systemd unit of `pid`, under the same condition.
+fn unit(pid: u32, comm: &str) -> Option<String> {
+    let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let now = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    (now.trim_end() == comm).then(|| unit_of(&cgroups)).flatten()
+}
+
+/// The innermost service or scope in a process's cgroup v2 path (systemd names cgroups after units).
+fn unit_of(cgroups: &str) -> Option<String> {
+    let path = cgroups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let named = |part: &&str| part.ends_with(".service") || part.ends_with(".scope");
+    path.rsplit('/').find(named).map(str::to_owned)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -286,7 +315,46 @@ mod tests {
     }
 
     #[test]
+    fn the_unit_is_the_innermost_service_or_scope() {
+        for (cgroups, expected, why) in [
+            ("0::/bailiwick.slice/bailiwick-llama.slice/llama.service\n", Some("llama.service"), "a service"),
+            ("0::/system.slice/docker-1f2e.scope/inner\n", Some("docker-1f2e.scope"), "below a scope"),
+            ("4:memory:/x.service\n0::/user.slice\n", None, "cgroup v1 does not count, a slice is no unit"),
+            ("", None, "nothing"),
+        ] {
+            assert_eq!(unit_of(cgroups).as_deref(), expected, "{why}");
+        }
+    }
+
+    #[test]
+    fn the_agents_own_refusals_name_the_issuer() {
+        let own = Event {
+            scope: Some(Name::new("agent").unwrap()),
+            ..event(Hook::Connect, Reason::DestinationNotAllowed)
+        };
+        let message = Alert::new(&own, &RegionTable::default()).message();
+        assert!(message.contains("[[issuer]]") && !message.contains("[[model.egress.allow]]"), "{message}");
+    }
+
+    #[test]
+    fn the_journals_catalog_explains_every_kind_of_alert() {
+        let catalog = include_str!("../../../config/journal/bailiwick.catalog");
+        let kinds = [
+            (Hook::Connect, Reason::NotProxy),
+            (Hook::Egress, Reason::DestinationNotAllowed),
+            (Hook::Ingress, Reason::Sealed),
+            (Hook::Bind, Reason::PortReserved),
+        ];
+        for (hook, reason) in kinds {
+            let alert = Alert::new(&event(hook, reason), &RegionTable::default());
+            assert!(catalog.contains(&format!("-- {}\n", alert.message_id())), "{hook:?} {reason:?}");
+        }
+        assert_eq!(catalog.matches("\n-- ").count(), 3, "and nothing else");
+    }
+
+    #[test]
     fn a_reused_pid_is_not_blamed() {
         assert_eq!(executable(std::process::id(), "not-this-process"), None);
+        assert_eq!(unit(std::process::id(), "not-this-process"), None);
     }
 }
