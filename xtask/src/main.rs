@@ -7,7 +7,8 @@
 //!        ├─► install                a release build onto this host, or into a staging directory
 //!        ├─► test                  everything that must hold
 //!        ├─► lint                  what a reviewer should not have to say
-//!        └─► bench NAME            figures, kept with the machine they were taken on
+//!        ├─► bench NAME            figures, kept with the machine they were taken on
+//!        └─► fuzz TARGET           a parser, and whatever makes it take new turns
 //! ```
 //!
 //! **Invariants.**
@@ -31,6 +32,7 @@
 mod bench;
 mod build;
 mod demo;
+mod fuzz;
 mod house;
 mod install;
 mod interrupt;
@@ -72,6 +74,8 @@ enum Command {
     Lint(lint::Arguments),
     /// Measure, print a table or JSON, keep the report.
     Bench(bench::Arguments),
+    /// Feed a parser with what makes it take new turns, for as long as told.
+    Fuzz(fuzz::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -84,6 +88,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Lint(arguments) => lint::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

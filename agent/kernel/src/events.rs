@@ -39,6 +39,16 @@ pub struct Event {
     pub count: u64,
 }
 
+impl Event {
+    /// What lies in the ring buffer as `bytes`; `name_of` names a generation's scope by its index.
+    ///
+    /// # Errors
+    /// [`KernelError::EventSize`] or [`KernelError::UnknownEvent`]: programs of another build reported it.
+    pub fn decode(bytes: &[u8], name_of: impl FnOnce(u32, u32) -> Option<Name>) -> Result<Self, KernelError> {
+        decode(&read(bytes)?, name_of)
+    }
+}
+
 /// Who asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
@@ -172,8 +182,7 @@ impl Events {
         loop {
             let mut ready = self.ring.readable_mut().await.map_err(KernelError::Events)?;
             if let Some(bytes) = ready.get_inner_mut().next() {
-                let raw = read(&bytes)?;
-                return decode(&raw, &self.names);
+                return Event::decode(&bytes, |generation, scope| self.names.get(generation, scope));
             }
             // Only now: readiness comes on edges, and an edge cleared too early is an event forgotten.
             ready.clear_ready();
@@ -189,7 +198,7 @@ fn read(bytes: &[u8]) -> Result<abi::Event, KernelError> {
     Ok(unsafe { bytes.as_ptr().cast::<abi::Event>().read_unaligned() })
 }
 
-fn decode(raw: &abi::Event, names: &Names) -> Result<Event, KernelError> {
+fn decode(raw: &abi::Event, name_of: impl FnOnce(u32, u32) -> Option<Name>) -> Result<Event, KernelError> {
     let hook = Hook::from(abi::Hook::try_from(raw.hook).map_err(unknown)?);
     let has_process = match hook {
         Hook::Connect | Hook::SendMessage | Hook::Bind => true,
@@ -200,7 +209,7 @@ fn decode(raw: &abi::Event, names: &Names) -> Result<Event, KernelError> {
         hook,
         verdict: abi::Verdict::try_from(raw.verdict).map_err(unknown)?.into(),
         reason: abi::Reason::try_from(raw.reason).map_err(unknown)?.into(),
-        scope: (raw.scope != NO_SCOPE).then(|| names.get(raw.generation, raw.scope)).flatten(),
+        scope: (raw.scope != NO_SCOPE).then(|| name_of(raw.generation, raw.scope)).flatten(),
         protocol: raw.protocol,
         source: known_source.then(|| socket_address(raw.source, raw.source_port)),
         destination: socket_address(raw.destination, raw.destination_port),
