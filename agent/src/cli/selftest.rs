@@ -61,7 +61,7 @@ pub(super) fn run(args: &SelftestArgs) -> ExitCode {
     if args.json {
         println!("{:#}", json!({ "held": tally.through.is_empty(), "rows": rows, "recorded": recorded }));
     } else {
-        print!("{}{recorded}\n", table(&rows, &tally));
+        println!("{}{recorded}", table(&rows, &tally));
     }
     if tally.through.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

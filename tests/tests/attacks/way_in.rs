@@ -380,11 +380,11 @@ fn take_descriptor(s: &Scene<'_>, unprivileged: bool) -> io::Result<Gain> {
         nix::sys::prctl::set_dumpable(!s.guarded)?;
         let numbers = [i32::try_from(std::process::id()).expect("a number"), fd.as_raw_fd()];
         io::Write::write_all(&mut tell, &numbers.map(i32::to_ne_bytes).concat())?;
-        std::thread::sleep(std::time::Duration::from_millis(600));
+        thread::sleep(Duration::from_millis(600));
         Ok(Gain::Sent)
     });
     let mut numbers = [0; 8];
-    sockets::wait_for(&told.try_clone()?.into(), libc::POLLIN, std::time::Duration::from_secs(1))?;
+    sockets::wait_for(&told.try_clone()?.into(), libc::POLLIN, Duration::from_secs(1))?;
     io::Read::read_exact(&mut told, &mut numbers)?;
     let [pid, fd] = [0, 4].map(|at| i32::from_ne_bytes(numbers[at..at + 4].try_into().expect("four bytes")));
     let taken = s.outsider(|| {
