@@ -62,11 +62,12 @@ fn host(reaper: &Reaper, testbed: &Path) -> SystemBox {
     let binds = vec![
         Bind::read_only(testbed, "/usr/bin/bailiwick-testbed"),
         Bind::read_only(bailiwick_binary(), "/usr/bin/bailiwick"),
-        Bind::read_only(std::env::current_exe().unwrap(), PROBE_IN_BOX),
+        Bind::read_only(std::env::current_exe().expect("a host in a box"), PROBE_IN_BOX),
     ];
-    let system = SystemBox::boot(reaper, "host-1", binds).unwrap();
-    let certificate = Authority::new("CA").unwrap().issue(&["127.0.0.1"]).unwrap();
-    let unit = |name: &str| std::fs::read_to_string(units.join(name)).unwrap();
+    let system = SystemBox::boot(reaper, "host-1", binds).expect("a host in a box");
+    let certificate =
+        Authority::new("CA").expect("a host in a box").issue(&["127.0.0.1"]).expect("a host in a box");
+    let unit = |name: &str| std::fs::read_to_string(units.join(name)).expect("a host in a box");
     let files = [
         ("/etc/bailiwick/bailiwick.toml", CONFIG.to_owned(), 0o600),
         ("/etc/bailiwick/tls.crt", certificate.certificate, 0o644),
@@ -77,33 +78,33 @@ fn host(reaper: &Reaper, testbed: &Path) -> SystemBox {
         ("/etc/systemd/system/llama.service.d/bailiwick.conf", unit("model.conf"), 0o644),
     ];
     for (path, contents, mode) in files {
-        system.write(path, contents, mode).unwrap();
+        system.write(path, contents, mode).expect("a host in a box");
     }
     for attempt in ATTEMPTS {
         system
             .write(&format!("/etc/systemd/system/free-{attempt}.service"), probe_unit(attempt), 0o644)
-            .unwrap();
+            .expect("a host in a box");
         system
             .write(&format!("/etc/systemd/system/held-{attempt}.service"), probe_unit(attempt), 0o644)
-            .unwrap();
+            .expect("a host in a box");
         let drop_in = format!("/etc/systemd/system/held-{attempt}.service.d/bailiwick.conf");
-        system.write(&drop_in, unit("model.conf"), 0o644).unwrap();
+        system.write(&drop_in, unit("model.conf"), 0o644).expect("a host in a box");
     }
-    system.run(&["systemctl", "daemon-reload"]).unwrap();
-    system.run(&["systemctl", "start", "bailiwick.service"]).unwrap();
-    system.run(&["systemctl", "start", "llama.service"]).unwrap();
+    system.run(&["systemctl", "daemon-reload"]).expect("a host in a box");
+    system.run(&["systemctl", "start", "bailiwick.service"]).expect("a host in a box");
+    system.run(&["systemctl", "start", "llama.service"]).expect("a host in a box");
     system
 }
 
 fn selftest(system: &SystemBox) -> (Option<i32>, Value) {
-    let said = system.exec(&["bailiwick", "selftest", "--json"]).unwrap();
+    let said = system.exec(&["bailiwick", "selftest", "--json"]).expect("a host in a box");
     let value = serde_json::from_str(&said.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}{}", said.stdout, said.stderr));
     (said.status.code(), value)
 }
 
 fn rows<'a>(value: &'a Value, ok: &Value) -> Vec<&'a Value> {
-    value["rows"].as_array().unwrap().iter().filter(|row| row["ok"] == *ok).collect()
+    value["rows"].as_array().expect("a host in a box").iter().filter(|row| row["ok"] == *ok).collect()
 }
 
 #[test]

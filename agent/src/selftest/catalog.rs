@@ -252,7 +252,6 @@ pub const ATTACKS: &[Attack] = &[
     held("bind-after-close", In, Bind, Suite),
     held("socket-made-inside-bound-outside", In, Bind, Suite),
     held("autobind-by-port-range", In, ProxySide, Suite),
-    held("listener-on-another-of-the-hosts-names", In, ProxySide, Suite),
     held("tproxy-listener", In, ProxySide, Suite),
     held("given-listener-in-foreign-hands", In, ProxySide, Suite),
     // Bytes from the slice to where its policy does not allow.

@@ -77,11 +77,6 @@ attacks! {
         assert_eq!(sockets::local(&fd)?.port(), s.idle_port(), "no hook sees it");
         Ok(fd)
     });
-    listener_on_another_of_the_hosts_names: |s| impostor(s, || {
-        // What is bound before the guard knows the port. Here: under a number that the guard does not keep.
-        let fd = sockets::listener(at("127.0.0.1", if s.guarded { 8500 } else { s.idle_port() }))?;
-        Ok(fd)
-    });
     tproxy_listener: |s| impostor(s, || {
         let fd = reusing(tcp(at("127.0.0.1", 0))?)?;
         set(&fd, libc::IPPROTO_IP, libc::IP_TRANSPARENT, 1)?;
