@@ -53,8 +53,10 @@ impl Scene {
             Bind::read_only(&testbed, TESTBED_IN_BOX),
             Bind::read_only(&bailiwick_binary(), "/usr/bin/bailiwick"),
         ];
-        let system = SystemBox::boot(&reaper, "model-host-1", binds).unwrap_or_else(|error| panic!("{error}"));
-        let lab = LabNetwork::around(&reaper, system.network().unwrap()).unwrap_or_else(|error| panic!("{error}"));
+        let system =
+            SystemBox::boot(&reaper, "model-host-1", binds).unwrap_or_else(|error| panic!("{error}"));
+        let lab =
+            LabNetwork::around(&reaper, system.network().unwrap()).unwrap_or_else(|error| panic!("{error}"));
         let authority = Authority::new("Lab CA").unwrap();
         let issuer = Issuer::start(Plan {
             listen: lab.issuer.at_v4(443),
@@ -91,7 +93,8 @@ impl Scene {
     pub(crate) fn attackers(&self) -> Attackers {
         // Nobody may win by starving the others of the two cores: attackers go on whenever a core is free.
         const POLITE: [&str; 3] = ["nice", "-n", "10"];
-        let targets = |addresses: &[SocketAddr]| addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>();
+        let targets =
+            |addresses: &[SocketAddr]| addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>();
         let own = [
             SocketAddr::from(([127, 0, 0, 1], MODEL_PORT)),
             SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], MODEL_PORT)),
