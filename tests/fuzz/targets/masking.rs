@@ -18,7 +18,12 @@ fuzz_target!(|input: (u8, Vec<u8>, String)| {
 
     let whole = through(&masker, &[&text]);
     let pieces = cut(&text, &cuts);
-    assert_eq!(whole, through(&masker, &pieces), "cut as {:?}", pieces.iter().map(|p| p.len()).collect::<Vec<_>>());
+    assert_eq!(
+        whole,
+        through(&masker, &pieces),
+        "cut as {:?}",
+        pieces.iter().map(|p| p.len()).collect::<Vec<_>>()
+    );
 
     let mut findings = Findings::default();
     if let Ok(masked) = masker.json(text.as_bytes(), &mut findings) {

@@ -28,7 +28,11 @@ fuzz_target!(|input: (u8, Vec<u8>, Vec<u8>)| {
         let whole = answer(endpoint, content_type, &masker, &[&bytes]);
         let pieces = cut(&bytes, &cuts);
         let cut = answer(endpoint, content_type, &masker, &pieces);
-        assert_eq!(whole.is_some(), cut.is_some(), "{content_type}: an answer is good or not, however it is cut");
+        assert_eq!(
+            whole.is_some(),
+            cut.is_some(),
+            "{content_type}: an answer is good or not, however it is cut"
+        );
         if let (Some(whole), Some(cut)) = (whole, cut) {
             assert_eq!(String::from_utf8_lossy(&whole), String::from_utf8_lossy(&cut), "{content_type}");
         }

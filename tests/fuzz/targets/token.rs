@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bailiwick::config::settings::Issuer;
 use bailiwick::identity::believe;
 use bailiwick_policy::Name;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use libfuzzer_sys::fuzz_target;
 
 /// What each code says: always the same, and so nothing of the token.

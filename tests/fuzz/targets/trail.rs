@@ -50,7 +50,8 @@ fuzz_target!(|input: (u8, Option<u16>, Vec<u8>)| {
 /// A trail of three hundred records: more than one tile, a partial one, a log behind it.
 fn make() -> Trail {
     let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory");
-    let settings = LogSettings { directory: directory.path().to_owned(), origin: "bailiwick/fuzz".to_owned() };
+    let settings =
+        LogSettings { directory: directory.path().to_owned(), origin: "bailiwick/fuzz".to_owned() };
     let log = Log::open(settings).expect("a trail");
     let key = log.verifier_key().to_owned();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
