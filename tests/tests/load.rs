@@ -9,6 +9,8 @@
 //! A stream that goes through the agent ends with the agent: each kill cuts what flows, and callers ask again. What
 //! must hold is that nobody gets to the model in the meantime, and that each life of the agent is in the trail.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed, in its helpers too")]
+
 #[path = "load/scene.rs"]
 mod scene;
 #[path = "load/streams.rs"]

@@ -51,7 +51,7 @@ impl Scene {
         let reaper = Reaper::start(&testbed).unwrap_or_else(|error| panic!("{error}"));
         let binds = vec![
             Bind::read_only(&testbed, TESTBED_IN_BOX),
-            Bind::read_only(&bailiwick_binary(), "/usr/bin/bailiwick"),
+            Bind::read_only(bailiwick_binary(), "/usr/bin/bailiwick"),
         ];
         let system =
             SystemBox::boot(&reaper, "model-host-1", binds).unwrap_or_else(|error| panic!("{error}"));
