@@ -35,8 +35,9 @@ struct Shared {
     opened: AtomicU64,
     cut: AtomicU64,
     pieces: AtomicU64,
-    /// Which callers have had a piece since it was last asked to forget: one bit a caller would do, a count each is
-    /// simpler to read.
+    /// How often it was told to forget. What a caller reads late, of a connection from before, counts no more.
+    life: AtomicU64,
+    /// Which callers have had a piece since.
     flowing: Vec<AtomicBool>,
 }
 
@@ -94,10 +95,18 @@ impl Streams {
         }
     }
 
-    /// From now on only pieces that come from now on count as flowing.
+    /// From now on only pieces of connections that are made from now on count as flowing.
     pub(crate) fn forget(&self) {
+        self.shared.life.fetch_add(1, Ordering::SeqCst);
         for flows in &self.shared.flowing {
-            flows.store(false, Ordering::Relaxed);
+            flows.store(false, Ordering::SeqCst);
+        }
+    }
+
+    /// From now on only pieces that come from now on count as flowing, of whatever connection.
+    pub(crate) fn look_again(&self) {
+        for flows in &self.shared.flowing {
+            flows.store(false, Ordering::SeqCst);
         }
     }
 
@@ -127,6 +136,7 @@ async fn insist(caller: usize, call: Arc<Call>, shared: Arc<Shared>) {
 
 /// One request; whether its answer began.
 async fn stream(caller: usize, call: &Call, shared: &Shared) -> bool {
+    let life = shared.life.load(Ordering::SeqCst);
     let Ok(Ok(mut connection)) = tokio::time::timeout(Duration::from_secs(5), ask(call)).await else {
         return false;
     };
@@ -142,7 +152,9 @@ async fn stream(caller: usize, call: &Call, shared: &Shared) -> bool {
         }
         if bytes[..length].windows(6).any(|window| window == b"data: ") {
             shared.pieces.fetch_add(1, Ordering::Relaxed);
-            shared.flowing[caller].store(true, Ordering::Relaxed);
+            if shared.life.load(Ordering::SeqCst) == life {
+                shared.flowing[caller].store(true, Ordering::SeqCst);
+            }
         }
     }
     began
