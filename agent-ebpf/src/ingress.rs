@@ -12,7 +12,7 @@ use crate::{
     peer,
     report::{self, PASS, Site},
     scope,
-    verdict::{is_local, mode, verdict},
+    verdict::{by_loopback, is_local, is_peer, mode, verdict},
 };
 
 const STATE_LISTEN: u32 = 10;
@@ -46,18 +46,10 @@ pub(crate) fn ingress(ctx: SkBuffContext) -> i32 {
     if ends.protocol != TCP {
         return datagram(&site, &ctx, &scope, &ends);
     }
-    if ends.destination_port == scope.port {
-        return guarded(&site, &ctx, &scope, &ends, listening);
+    let is_guarded_port = scope.port != 0 && ends.destination_port == scope.port;
+    if !is_guarded_port && is_named_peer(&site, &ctx, &scope, &ends) {
+        return PASS;
     }
-    if listening && peer::sender(&settings, &ctx, &ends).index != scope.index {
-        return report::refuse(&site, scope.index, Reason::Sealed, &ends);
-    }
-    PASS
-}
-
-/// The guarded port: only the proxy, and the slice itself.
-#[inline(always)]
-fn guarded(site: &Site, ctx: &SkBuffContext, scope: &Scope, ends: &Ends, listening: bool) -> i32 {
     // A connection is asked about once. Its late packets come from a socket in TIME_WAIT, which has no cgroup.
     // A listener is asked about every time: behind its cookie there are many senders.
     // SAFETY: the context is the program's own.
@@ -65,28 +57,49 @@ fn guarded(site: &Site, ctx: &SkBuffContext, scope: &Scope, ends: &Ends, listeni
     if !listening {
         // SAFETY: four bytes, read once.
         if let Some(epoch) = unsafe { ADMITTED.get(&cookie) }
-            && *epoch == site.settings.epoch
+            && *epoch == settings.epoch
         {
             return PASS;
         }
     }
-    let sender = peer::sender(&site.settings, ctx, ends);
-    if !scope::is(&sender, Kind::Proxy) && sender.index != scope.index {
-        return report::refuse(site, scope.index, Reason::NotProxy, ends);
+    if !is_guarded_port && !listening && is_answer(&site, &scope, &ends) {
+        return PASS;
+    }
+    let sender = peer::sender(&settings, &ctx, &ends);
+    if sender.index != scope.index && !(is_guarded_port && scope::is(&sender, Kind::Proxy)) {
+        let reason = if is_guarded_port { Reason::NotProxy } else { Reason::Sealed };
+        return report::refuse(&site, scope.index, reason, &ends);
     }
     if !listening {
-        let _ = ADMITTED.insert(&cookie, &site.settings.epoch, 0);
+        let _ = ADMITTED.insert(&cookie, &settings.epoch, 0);
     }
     PASS
 }
 
-/// Answers from where the model may send to, and talk inside the slice; never to the guarded port.
+/// Whether a host that the config names sent this to a port that it names. Through the loopback device every
+/// source is forged.
+#[inline(always)]
+fn is_named_peer(site: &Site, ctx: &SkBuffContext, scope: &Scope, ends: &Ends) -> bool {
+    scope.has_peers != 0
+        && !by_loopback(ctx)
+        && is_peer(&site.settings, scope, &ends.source, ends.destination_port)
+}
+
+/// Whether a connection that stands is one that the model may have opened. One that was accepted before the
+/// guard stood, or under a policy that is no longer in force, ends here.
+#[inline(always)]
+fn is_answer(site: &Site, scope: &Scope, ends: &Ends) -> bool {
+    mode(scope) != Mode::Enforce
+        || verdict(&site.settings, scope, &ends.source, ends.source_port, is_local(&ends.source)).is_ok()
+}
+
+/// Answers from where the model may send to, named peers, and talk inside the slice; never to the guarded port.
 #[inline(always)]
 fn datagram(site: &Site, ctx: &SkBuffContext, scope: &Scope, ends: &Ends) -> i32 {
-    if ends.destination_port == scope.port {
+    if scope.port != 0 && ends.destination_port == scope.port {
         return report::refuse(site, scope.index, Reason::NotProxy, ends);
     }
-    if mode(scope) == Mode::Monitor {
+    if mode(scope) == Mode::Monitor || is_named_peer(site, ctx, scope, ends) {
         return PASS;
     }
     let local = is_local(&ends.source);

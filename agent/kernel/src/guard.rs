@@ -173,7 +173,7 @@ impl Guard {
             let policy = number(policies[index]);
             self.maps.put_name(generation, number(index), &scope.name)?;
             if policies[index] == index {
-                for entry in entries(&scope.egress, policy) {
+                for entry in entries(&scope.egress, &scope.peers, policy) {
                     self.maps.put_destination(generation, entry)?;
                 }
             }

@@ -44,6 +44,6 @@ mod syscall;
 pub use error::{KernelError, RuleProblem};
 pub use events::{Event, Events, Hook, Process, Reason, Verdict};
 pub use guard::{Guard, release};
-pub use rules::{Rules, Scope, ScopeKind};
+pub use rules::{Peer, Rules, Scope, ScopeKind};
 pub use site::{Site, own_slice, slice_path};
 pub use status::{HookStatus, ScopeStatus, Status, status};

@@ -6,6 +6,7 @@ use super::report::{At, Place};
 
 type Text = Option<At<String>>;
 type Texts = Option<At<Vec<At<String>>>>;
+type Integers = Option<At<Vec<At<i128>>>>;
 
 pub(super) struct Config {
     pub(super) host: Option<Host>,
@@ -39,7 +40,14 @@ pub(super) struct Model {
     pub(super) port: Option<At<i128>>,
     pub(super) server: Text,
     pub(super) credential: Text,
+    pub(super) peers: Vec<Peer>,
     pub(super) egress: Option<Egress>,
+}
+
+pub(super) struct Peer {
+    pub(super) network: Text,
+    pub(super) ports: Integers,
+    pub(super) reason: Text,
 }
 
 pub(super) struct Workload {
@@ -156,10 +164,23 @@ impl Model {
             port: table.integer("port", Required),
             server: table.string("server", Required),
             credential: table.secret("credential", Optional),
+            peers: table.tables("peer").into_iter().map(Peer::read).collect(),
             egress: table.table("egress", Optional).map(Egress::read),
         };
         table.finish();
         model
+    }
+}
+
+impl Peer {
+    fn read(mut table: Table<'_>) -> Self {
+        let peer = Self {
+            network: table.string("network", Required),
+            ports: table.integers("ports", Required),
+            reason: table.string("reason", Required),
+        };
+        table.finish();
+        peer
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a config means, and what each mistake is told.
 
+mod peers;
+
 use super::*;
 use bailiwick_kernel::ScopeKind;
 use bailiwick_policy::{Location, Mode, Name};
@@ -574,7 +576,7 @@ fn an_error_fits_a_terminal_and_is_one_json_object() {
         serde_json::json!({
             "file": "/etc/bailiwick/bailiwick.toml", "line": 15, "column": 1, "key": "model[0].prot", "value": null,
             "problem": "unknown-key", "message": "unknown key",
-            "cure": "use one of name, slice, port, server, credential, egress", "nearest": "port",
+            "cure": "use one of name, slice, port, server, credential, peer, egress", "nearest": "port",
         })
     );
 }

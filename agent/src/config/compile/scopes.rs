@@ -5,7 +5,7 @@ use super::super::host::HostFacts;
 use super::super::raw;
 use super::super::report::{At, Place, Report};
 use super::super::settings::{Issuer, Model, ServerPreset};
-use super::{Declared, declare, described, files, line_of_text, port, regions, word};
+use super::{Declared, declare, described, files, line_of_text, peers, port, regions, word};
 use bailiwick_kernel::{Scope, ScopeKind, slice_path};
 use bailiwick_policy::{EgressException, EgressPolicy, Mode, Name, RegionTable};
 use std::collections::BTreeMap;
@@ -59,11 +59,12 @@ pub(super) fn compile(
             .as_ref()
             .and_then(|text| files::credential(text, called, host, report, warnings));
         let egress = egress(model.egress.as_ref(), regions, region_names, report);
+        let peers = peers::compile(&model.peers, &raw.models, report);
         if let (Some(name), Some((slice, cgroup)), Some(port), Some(server)) = (name, slice, port, server) {
             let upstream = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
             let model = Model { name: name.clone(), slice: slice.clone(), upstream, server, credential };
             models.insert(name.clone(), Arc::new(model));
-            scopes.push(Scope { name, kind: ScopeKind::Model { port }, cgroup, egress });
+            scopes.push(Scope { name, kind: ScopeKind::Model { port }, cgroup, egress, peers });
         }
     }
     for workload in &raw.workloads {
@@ -86,7 +87,7 @@ pub(super) fn compile(
         };
         let egress = egress(workload.egress.as_ref(), regions, region_names, report);
         if let (Some(name), Some(cgroup)) = (name, cgroup) {
-            scopes.push(Scope { name, kind: ScopeKind::Workload, cgroup, egress });
+            scopes.push(Scope { name, kind: ScopeKind::Workload, cgroup, egress, peers: Vec::new() });
         }
     }
     Scopes { models, scopes }
@@ -103,7 +104,8 @@ fn agent(issuers: &[Issuer], regions: &RegionTable, host: &HostFacts) -> Option<
     let networks = regions.networks_of(&names);
     let egress = EgressPolicy { mode: Mode::Enforce, regions: names, networks, exceptions: Vec::new() };
     let name = Name::new(AGENT).ok()?;
-    Some(Scope { name, kind: ScopeKind::Proxy, cgroup: host.agent_cgroup.clone(), egress })
+    let cgroup = host.agent_cgroup.clone();
+    Some(Scope { name, kind: ScopeKind::Proxy, cgroup, egress, peers: Vec::new() })
 }
 
 fn scope_name(name: &At<String>, taken: &mut Vec<(String, Place)>, report: &Report<'_>) -> Option<Name> {
