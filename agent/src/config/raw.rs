@@ -38,6 +38,7 @@ pub(super) struct Model {
     pub(super) name: Text,
     pub(super) slice: Text,
     pub(super) port: Option<At<i128>>,
+    pub(super) socket: Text,
     pub(super) server: Text,
     pub(super) credential: Text,
     pub(super) peers: Vec<Peer>,
@@ -161,7 +162,9 @@ impl Model {
         let model = Self {
             name: table.string("name", Required),
             slice: table.string("slice", Required),
-            port: table.integer("port", Required),
+            // One of the two: the port is asked for when neither is there.
+            port: table.integer("port", if table.has("socket") { Optional } else { Required }),
+            socket: table.string("socket", Optional),
             server: table.string("server", Required),
             credential: table.secret("credential", Optional),
             peers: table.tables("peer").into_iter().map(Peer::read).collect(),
