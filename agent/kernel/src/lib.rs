@@ -40,6 +40,7 @@ mod rules;
 mod site;
 mod status;
 mod syscall;
+mod tree;
 
 pub use error::{KernelError, RuleProblem};
 pub use events::{Event, Events, Hook, Process, Reason, Verdict};
