@@ -23,8 +23,9 @@ pub(crate) fn ingress(ctx: SkBuffContext) -> i32 {
     if settings.generation == 0 {
         return PASS;
     }
-    let (cgroup_id, scope) = scope::of_packet(settings, ctx.skb.skb);
-    let site = Site { hook: Hook::Ingress, settings, cgroup_id };
+    let (_, scope) = scope::of_packet(settings, ctx.skb.skb);
+    // Whose act it was is known once the sender is looked up, and only of one on this host.
+    let mut site = Site { hook: Hook::Ingress, settings, cgroup_id: 0 };
     let (listening, port) = receiving(&ctx);
     if !scope::is(&scope, Kind::Model) {
         // A listener on a guarded port outside the model's slice: an impostor, or the model's own slice before
@@ -44,7 +45,7 @@ pub(crate) fn ingress(ctx: SkBuffContext) -> i32 {
         return report::refuse(&site, scope.index, reason, &ends);
     }
     if ends.protocol != TCP {
-        return datagram(&site, &ctx, &scope, &ends);
+        return datagram(&mut site, &ctx, &scope, &ends);
     }
     let is_guarded_port = scope.port != 0 && ends.destination_port == scope.port;
     if !is_guarded_port && is_named_peer(&site, &ctx, &scope, &ends) {
@@ -65,7 +66,8 @@ pub(crate) fn ingress(ctx: SkBuffContext) -> i32 {
     if !is_guarded_port && !listening && is_answer(&site, &scope, &ends) {
         return PASS;
     }
-    let sender = peer::sender(&settings, &ctx, &ends);
+    let (cgroup_id, sender) = peer::sender(&settings, &ctx, &ends);
+    site.cgroup_id = cgroup_id;
     if sender.index != scope.index && !(is_guarded_port && scope::is(&sender, Kind::Proxy)) {
         let reason = if is_guarded_port { Reason::NotProxy } else { Reason::Sealed };
         return report::refuse(&site, scope.index, reason, &ends);
@@ -95,7 +97,7 @@ fn is_answer(site: &Site, scope: &Scope, ends: &Ends) -> bool {
 
 /// Answers from where the model may send to, named peers, and talk inside the slice; never to the guarded port.
 #[inline(always)]
-fn datagram(site: &Site, ctx: &SkBuffContext, scope: &Scope, ends: &Ends) -> i32 {
+fn datagram(site: &mut Site, ctx: &SkBuffContext, scope: &Scope, ends: &Ends) -> i32 {
     if scope.port != 0 && ends.destination_port == scope.port {
         return report::refuse(site, scope.index, Reason::NotProxy, ends);
     }
@@ -106,8 +108,13 @@ fn datagram(site: &Site, ctx: &SkBuffContext, scope: &Scope, ends: &Ends) -> i32
     if verdict(&site.settings, scope, &ends.source, ends.source_port, local).is_ok() {
         return PASS;
     }
-    if local && peer::sender(&site.settings, ctx, ends).index == scope.index {
-        return PASS;
+    // Only a local address is asked about: a listener on every address would answer for a remote one.
+    if local {
+        let (cgroup_id, sender) = peer::sender(&site.settings, ctx, ends);
+        if sender.index == scope.index {
+            return PASS;
+        }
+        site.cgroup_id = cgroup_id;
     }
     report::settle(site, scope, Err(Reason::Sealed), ends)
 }

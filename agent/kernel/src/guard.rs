@@ -150,7 +150,11 @@ impl Guard {
         if self.events_taken {
             return Err(KernelError::EventsTaken);
         }
-        let events = Events::new(open_events(&self.site)?, open_names(&self.site)?)?;
+        let events = Events::new(
+            open_events(&self.site)?,
+            open_names(&self.site)?,
+            tree::Places::new(&self.site.cgroup_root),
+        )?;
         self.events_taken = true;
         Ok(events)
     }

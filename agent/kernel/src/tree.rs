@@ -1,14 +1,61 @@
-//! The cgroup tree, by number: which cgroup is where.
+//! The cgroup tree, by number: which cgroup is where, and which was.
 
 use std::{
     collections::HashMap,
     fs,
     os::unix::fs::DirEntryExt,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 /// No more cgroups than this are looked at in one go.
 const MOST_CGROUPS: usize = 16_384;
+
+/// At most one walk in this time: whoever makes cgroups faster is named less often, and delays nobody.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Where cgroups are, remembered. A number is never used twice, so that a cgroup that is gone keeps its name.
+pub(crate) struct Places {
+    root: PathBuf,
+    /// `None` for a cgroup that was gone before it was looked for.
+    known: HashMap<u64, Option<PathBuf>>,
+    walked: Option<Instant>,
+}
+
+impl Places {
+    pub(crate) fn new(root: &Path) -> Self {
+        let mut places = Self { root: root.to_owned(), known: HashMap::new(), walked: None };
+        places.walk();
+        places
+    }
+
+    /// Where a cgroup is or was, relative to the root; `None` when that is not known. Reads the tree for a
+    /// number that is new, now and then.
+    pub(crate) fn find(&mut self, cgroup_id: u64) -> Option<PathBuf> {
+        if let Some(known) = self.known.get(&cgroup_id) {
+            return known.clone();
+        }
+        if self.walked.is_some_and(|at| at.elapsed() < PAUSE) {
+            return None;
+        }
+        let complete = self.walk();
+        let found = self.known.get(&cgroup_id).cloned().flatten();
+        if found.is_none() && complete {
+            self.known.insert(cgroup_id, None);
+        }
+        found
+    }
+
+    fn walk(&mut self) -> bool {
+        let Walk { found, complete } = walk(&self.root);
+        if self.known.len() > MOST_CGROUPS {
+            self.known.clear();
+        }
+        self.known.extend(found.into_iter().map(|(id, path)| (id, Some(path))));
+        self.walked = Some(Instant::now());
+        complete
+    }
+}
 
 /// What a walk over the tree found.
 pub(crate) struct Walk {
@@ -45,7 +92,26 @@ pub(crate) fn walk(root: &Path) -> Walk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::MetadataExt;
+    use std::{os::unix::fs::MetadataExt, thread};
+
+    #[test]
+    fn a_cgroup_keeps_its_name_when_it_is_gone() {
+        let root = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let path = root.path().join("a.slice");
+        fs::create_dir(&path).unwrap();
+        let number = fs::metadata(&path).unwrap().ino();
+        let mut places = Places::new(root.path());
+        // Moved out, not deleted: unlike cgroups, files may get the number of one that is gone.
+        fs::rename(&path, elsewhere.path().join("a")).unwrap();
+        assert_eq!(places.find(number).as_deref(), Some(Path::new("a.slice")));
+        assert_eq!(places.find(u64::MAX), None, "never was");
+        let later = root.path().join("b.service");
+        fs::create_dir(&later).unwrap();
+        thread::sleep(PAUSE);
+        let number = fs::metadata(&later).unwrap().ino();
+        assert_eq!(places.find(number).as_deref(), Some(Path::new("b.service")), "made after the first walk");
+    }
 
     #[test]
     fn every_directory_is_found_under_its_number() {

@@ -119,6 +119,12 @@ impl Alert {
         if let Some(executable) = &self.executable {
             fields.push(("BAILIWICK_EXE", executable.clone()));
         }
+        if let Some(unit) = event.unit() {
+            fields.push(("BAILIWICK_UNIT", unit.to_owned()));
+        }
+        if let Some(cgroup) = &event.cgroup {
+            fields.push(("BAILIWICK_CGROUP", format!("/{}", cgroup.display())));
+        }
         fields
     }
 
@@ -147,9 +153,10 @@ impl Alert {
         match &self.event.process {
             Some(process) => {
                 let name = self.executable.as_deref().unwrap_or(&process.comm);
-                format!(", by {name} (pid {}, uid {})", process.pid, process.uid)
+                let unit = self.event.unit().map_or_else(String::new, |unit| format!(", in {unit}"));
+                format!(", by {name} (pid {}, uid {}{unit})", process.pid, process.uid)
             }
-            None => String::new(),
+            None => self.event.unit().map_or_else(String::new, |unit| format!(", by {unit}")),
         }
     }
 }
@@ -249,6 +256,7 @@ mod tests {
             destination: "192.0.2.30:443".parse().unwrap(),
             process: Some(Process { pid: u32::MAX, uid: 0, comm: "python3".to_owned() }),
             cgroup_id: 7,
+            cgroup: Some("system.slice/docker-4f1d.scope/payload".into()),
             count: 3,
         }
     }
@@ -283,6 +291,20 @@ mod tests {
         assert_eq!(get("BAILIWICK_REASON"), Some("destination-not-allowed"));
         assert_eq!(get("BAILIWICK_PID"), Some("4294967295"));
         assert_eq!(get("BAILIWICK_COUNT"), Some("3"));
+    }
+
+    #[test]
+    fn a_packet_without_a_process_names_the_unit_or_container_that_sent_it() {
+        let packet = Event { process: None, ..event(Hook::Egress, Reason::DestinationNotAllowed) };
+        let alert = Alert::new(&packet, &RegionTable::default());
+        let message = alert.message();
+        assert!(message.contains("by docker-4f1d.scope:"), "{message}");
+        let fields = alert.fields();
+        assert!(fields.contains(&("BAILIWICK_UNIT", "docker-4f1d.scope".to_owned())));
+        assert!(fields.contains(&("BAILIWICK_CGROUP", "/system.slice/docker-4f1d.scope/payload".to_owned())));
+        let remote = Event { cgroup_id: 0, cgroup: None, ..packet };
+        let alert = Alert::new(&remote, &RegionTable::default());
+        assert!(!alert.fields().iter().any(|(key, _)| *key == "BAILIWICK_UNIT"), "nobody is made up");
     }
 
     #[test]
