@@ -1,7 +1,11 @@
 //! Packets from a socket: the verdict on the header that really leaves.
 
 use aya_ebpf::{
-    EbpfContext, helpers::generated::bpf_get_socket_cookie, macros::cgroup_skb, programs::SkBuffContext,
+    EbpfContext,
+    bindings::bpf_sock,
+    helpers::generated::{bpf_get_socket_cookie, bpf_sk_fullsock},
+    macros::cgroup_skb,
+    programs::SkBuffContext,
 };
 use bailiwick_abi::{FlowKey, Hook, Kind, Mode, Reason, Scope};
 
@@ -21,12 +25,13 @@ pub(crate) fn egress(ctx: SkBuffContext) -> i32 {
         return PASS;
     }
     let (cgroup_id, scope) = scope::of_packet(settings, ctx.skb.skb);
-    if scope.kind == 0 {
+    let stranger = scope.kind == 0;
+    if stranger && !is_raw(&ctx) {
         return PASS;
     }
     let site = Site { hook: Hook::Egress, settings, cgroup_id };
     if !held_at_packets(&scope) {
-        return proxy(&site, &ctx);
+        return unheld(&site, &ctx, stranger);
     }
     if mode(&scope) == Mode::Monitor {
         return report::allow();
@@ -75,10 +80,23 @@ fn decide(site: &Site, ctx: &SkBuffContext, scope: &Scope, ends: &Ends) -> Resul
 
 /// The proxy's own packets are held at its system calls. Here only this is asked: what it sends to a guarded
 /// port goes to the model's slice, or not at all; a prompt must not reach an impostor.
+///
+/// A stranger with a raw socket writes any source: at the far end its packet would pass for one of the proxy's or of
+/// the slice's own. Here it is known whose it is.
 #[inline(always)]
-fn proxy(site: &Site, ctx: &SkBuffContext) -> i32 {
+fn unheld(site: &Site, ctx: &SkBuffContext, stranger: bool) -> i32 {
     let mut ends = Ends::UNKNOWN;
-    if parse(ctx, &mut ends).is_err() || ends.protocol != TCP {
+    if parse(ctx, &mut ends).is_err() {
+        return PASS;
+    }
+    if stranger {
+        let receiver = peer::receiver(&site.settings, ctx, &ends);
+        if scope::is(&receiver, Kind::Model) {
+            return report::refuse(site, receiver.index, Reason::Sealed, &ends);
+        }
+        return PASS;
+    }
+    if ends.protocol != TCP {
         return PASS;
     }
     let Some(owner) = scope::port_owner(site.settings, ends.destination_port) else {
@@ -98,6 +116,21 @@ fn proxy(site: &Site, ctx: &SkBuffContext) -> i32 {
     }
     let _ = FLOWS.insert(&flow, &site.settings.epoch, 0);
     PASS
+}
+
+/// Whether the packet's socket is a raw one.
+#[inline(always)]
+fn is_raw(ctx: &SkBuffContext) -> bool {
+    const RAW: u32 = 3;
+    // SAFETY: the program's context; both pointers are checked before they are used.
+    unsafe {
+        let socket: *mut bpf_sock = core::ptr::read_volatile(&raw const (*ctx.skb.skb).__bindgen_anon_2.sk);
+        if socket.is_null() {
+            return false;
+        }
+        let full = bpf_sk_fullsock(socket);
+        !full.is_null() && core::ptr::read_volatile(&raw const (*full).type_) == RAW
+    }
 }
 
 /// What a verdict on this packet may be remembered under. Only TCP: an unconnected socket's next datagram may

@@ -63,12 +63,22 @@ pub(crate) fn ingress(ctx: SkBuffContext) -> i32 {
             return PASS;
         }
     }
-    if !is_guarded_port && !listening && is_answer(&site, &scope, &ends) {
+    let standing = !is_guarded_port && !listening;
+    // Where egress is not enforced, what the slice opened itself cannot be told.
+    if standing && mode(&scope) != Mode::Enforce {
+        return PASS;
+    }
+    let local = is_local(&ends.source);
+    if standing && verdict(&settings, &scope, &ends.source, ends.source_port, local).is_ok() {
+        let _ = ADMITTED.insert(&cookie, &settings.epoch, 0);
         return PASS;
     }
     let (cgroup_id, sender) = peer::sender(&settings, &ctx, &ends);
     site.cgroup_id = cgroup_id;
-    if sender.index != scope.index && !(is_guarded_port && scope::is(&sender, Kind::Proxy)) {
+    // A connection that stands is the slice's own only on this host; what was accepted from elsewhere before the
+    // guard stood, or under a policy that is no longer in force, ends here.
+    let inside = sender.index == scope.index && (local || !standing);
+    if !inside && !(is_guarded_port && scope::is(&sender, Kind::Proxy)) {
         let reason = if is_guarded_port { Reason::NotProxy } else { Reason::Sealed };
         return report::refuse(&site, scope.index, reason, &ends);
     }
@@ -85,14 +95,6 @@ fn is_named_peer(site: &Site, ctx: &SkBuffContext, scope: &Scope, ends: &Ends) -
     scope.has_peers != 0
         && !by_loopback(ctx)
         && is_peer(&site.settings, scope, &ends.source, ends.destination_port)
-}
-
-/// Whether a connection that stands is one that the model may have opened. One that was accepted before the
-/// guard stood, or under a policy that is no longer in force, ends here.
-#[inline(always)]
-fn is_answer(site: &Site, scope: &Scope, ends: &Ends) -> bool {
-    mode(scope) != Mode::Enforce
-        || verdict(&site.settings, scope, &ends.source, ends.source_port, is_local(&ends.source)).is_ok()
 }
 
 /// Answers from where the model may send to, named peers, and talk inside the slice; never to the guarded port.

@@ -1,30 +1,34 @@
 //! # The app: the only place that puts the parts together
 //!
 //! ```text
-//!   Settings ─┬─▶ kernel::Guard   attach, apply one generation, follow the slices     (law 1)
+//!   Settings ─┬─▶ kernel::Guard   attach, apply one generation                        (law 1)
 //!             ├─▶ audit::Log      what is not recorded does not happen                (law 4)
+//!             ├─▶ watch           kernel truth every second; repairs, alerts, records; follows the slices
 //!             ├─▶ egress::report  kernel events → journal and trail
 //!             └─▶ proxy::serve    the only way in
 //! ```
+//!
+//! SIGHUP exchanges the policy in the kernel and in the proxy, all of it or nothing ([`crate::reload`]).
 //!
 //! Order matters, and it is the order in which a failure is safest: the guard stands before anything else is
 //! tried, so that an agent that fails later leaves closed doors behind; the trail opens before the proxy
 //! listens; systemd hears `READY=1` only when all of it stands. Stopping takes the same way back, except that
 //! the guard stays: its links are pinned, and only `bailiwick release` takes them away.
 
+use crate::cli::RELOAD_REFUSED;
 use crate::config::settings::Settings;
+use crate::identity::Timing;
+use crate::proxy::{Limits, Policy};
+use crate::reload::{Load, Reload};
+use crate::watch::{self as watching, Watch};
 use crate::{egress, proxy};
 use bailiwick_audit::{AuditError, Log, LogSettings, Record};
 use bailiwick_kernel::{Guard, KernelError, Site};
 use libsystemd::daemon::{NotifyState, notify};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{oneshot, watch};
-
-/// How often the cgroup tree is compared with what the kernel was told.
-const REFRESH: Duration = Duration::from_millis(200);
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Why the agent stopped, or could not start.
 #[derive(Debug, thiserror::Error)]
@@ -47,12 +51,17 @@ pub enum AppError {
 ///
 /// # Errors
 /// [`AppError`]; the guard stays in force in every case.
-pub async fn run(settings: Settings, site: &Site) -> Result<(), AppError> {
+pub async fn run(settings: Settings, site: &Site, load: Load) -> Result<(), AppError> {
+    // Before anything else: a signal that nobody listens for would end the process.
+    let mut hangup = listen_for(SignalKind::hangup())?;
+    let mut terminate = listen_for(SignalKind::terminate())?;
+    let mut interrupt = listen_for(SignalKind::interrupt())?;
     // Prompts and the model's credential pass through this memory: no core dump, no ptrace by the same uid.
     nix::sys::prctl::set_dumpable(false)
         .map_err(|errno| AppError::Process("cannot forbid core dumps of the agent", errno.into()))?;
     let settings = Arc::new(settings);
 
+    let unwatched = watching::before_start(site, &settings.kernel, &settings.audit.directory);
     let mut guard = Guard::attach(site)?;
     let generation = guard.apply(&settings.kernel)?;
     let events = guard.events()?;
@@ -63,6 +72,9 @@ pub async fn run(settings: Settings, site: &Site) -> Result<(), AppError> {
         origin: settings.audit.origin.clone(),
     })?;
     log.append(control("start", [("version", env!("CARGO_PKG_VERSION")), ("policy", &settings.id)])).await?;
+    if let Some(unwatched) = unwatched {
+        log.append(unwatched.record()).await?;
+    }
     log.append(control(
         "guard-attached",
         [("generation", generation.to_string().as_str()), ("policy", &settings.id)],
@@ -70,40 +82,77 @@ pub async fn run(settings: Settings, site: &Site) -> Result<(), AppError> {
     .await?;
 
     let (stop, stopping) = watch::channel(false);
+    let (orders, ordered) = mpsc::channel(1);
     let (ready, listening) = oneshot::channel();
-    let mut reporting = tokio::spawn(egress::report(Arc::clone(&settings), log.clone(), events));
-    let mut following = tokio::spawn(follow_slices(guard, log.clone()));
-    let mut serving = tokio::spawn(proxy::serve(Arc::clone(&settings), log.clone(), ready, stopping));
+    let policy = match Policy::new(Arc::clone(&settings), Timing::default()) {
+        Ok(policy) => policy,
+        Err(error) => {
+            log.append(control("stop", [("reason", "failure")])).await?;
+            log.close().await?;
+            return Err(AppError::Proxy(error));
+        }
+    };
+    let (policy, current) = watch::channel(Arc::new(policy));
+    let (sender, named) = watch::channel(Arc::clone(&settings));
+    let mut reporting = tokio::spawn(egress::report(named, log.clone(), events));
+    let mut following = tokio::spawn(Watch::new(guard, log.clone()).run(ordered));
+    let serving = proxy::serve_current(current, log.clone(), Limits::default(), ready, stopping);
+    let mut serving = tokio::spawn(serving);
+    let reload = Reload { load, policy, settings: sender, orders, log: log.clone() };
+    let started = settings.id.clone();
     tokio::spawn(async move {
         if let Ok(address) = listening.await {
             tracing::info!(%address, "the proxy listens");
-            say_to_systemd(&[NotifyState::Ready, NotifyState::Status("guarding and serving".to_owned())]);
+            say_to_systemd(&[
+                NotifyState::Ready,
+                NotifyState::Status(format!("guarding and serving; policy {started}")),
+            ]);
         }
     });
 
-    let mut terminate = listen_for(SignalKind::terminate())?;
-    let mut interrupt = listen_for(SignalKind::interrupt())?;
-    let ended = tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-        result = &mut serving => flatten(result, "the proxy ended").and_then(|ended| ended.map_err(AppError::Proxy)),
-        result = &mut reporting => flatten(result, "the event reader ended").and_then(|ended| Ok(ended?)),
-        result = &mut following => flatten(result, "the slice watch ended").and_then(|ended| ended),
+    let mut reloads = 0_u64;
+    let ended = loop {
+        break tokio::select! {
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+            _ = hangup.recv() => {
+                reloads += 1;
+                reload_once(&reload, reloads).await;
+                continue;
+            }
+            result = &mut serving => flatten(result, "the proxy ended").and_then(|ended| ended.map_err(AppError::Proxy)),
+            result = &mut reporting => flatten(result, "the event reader ended").and_then(|ended| Ok(ended?)),
+            result = &mut following => flatten(result, "the watch ended"),
+        };
     };
 
     say_to_systemd(&[NotifyState::Stopping]);
     // A receiver that is gone is a proxy that has ended already.
     let _ = stop.send(true);
-    if !serving.is_finished()
-        && let Err(error) = (&mut serving).await
-    {
-        tracing::error!(%error, "the proxy did not drain cleanly");
+    if !serving.is_finished() && (&mut serving).await.is_err() {
+        tracing::error!("the proxy did not drain cleanly");
     }
     reporting.abort();
     following.abort();
     log.append(control("stop", [("reason", if ended.is_ok() { "signal" } else { "failure" })])).await?;
     log.close().await?;
     ended
+}
+
+/// Reloads, and says to systemd and in the journal what became of it. The text differs each time: `bailiwick reload` waits
+/// for another one.
+async fn reload_once(reload: &Reload, count: u64) {
+    say_to_systemd(&[NotifyState::Reloading]);
+    let text = match reload.reload().await {
+        Ok(id) => format!("guarding and serving; policy {id}, reload {count}"),
+        Err(error) => {
+            tracing::error!("{error}");
+            tracing::error!("the reload was refused and changed nothing; the policy before stays in force");
+            let id = reload.settings.borrow().id.clone();
+            format!("guarding and serving; policy {id}, reload {count} {RELOAD_REFUSED}, see the journal")
+        }
+    };
+    say_to_systemd(&[NotifyState::Ready, NotifyState::Status(text)]);
 }
 
 /// A control record with its details.
@@ -113,24 +162,13 @@ pub(crate) fn control<'a>(event: &str, detail: impl IntoIterator<Item = (&'a str
     Record::Control { event: event.to_owned(), detail }
 }
 
-/// Tells the kernel where the slices are now; they come and go with `systemctl stop` and `start`.
-async fn follow_slices(mut guard: Guard, log: Log) -> Result<(), AppError> {
-    let mut tick = tokio::time::interval(REFRESH);
-    loop {
-        tick.tick().await;
-        for scope in guard.refresh()? {
-            tracing::info!(scope = %scope, "a slice appeared, moved or went away; the kernel was told");
-            log.append(control("slice-changed", [("scope", scope.as_str())])).await?;
-        }
-    }
-}
-
 fn listen_for(kind: SignalKind) -> Result<tokio::signal::unix::Signal, AppError> {
     signal(kind).map_err(|error| AppError::Process("cannot listen for signals", error))
 }
 
 fn flatten<T>(result: Result<T, tokio::task::JoinError>, what: &'static str) -> Result<T, AppError> {
-    result.map_err(|error| AppError::Process(what, std::io::Error::other(error)))
+    // A panic's message may quote what it stumbled over; where it was, the panic hook has told.
+    result.map_err(|_| AppError::Process(what, std::io::Error::other("it stopped by a defect, see above")))
 }
 
 fn say_to_systemd(states: &[NotifyState]) {

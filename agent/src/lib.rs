@@ -18,7 +18,12 @@
 //! | [`identity`] | a credential to a principal | decide what a principal may do |
 //! | [`protocol`] | where text lives in requests, answers and events | know who calls |
 //! | [`egress`] | what the kernel refused, in words | decide anything |
+//! | [`lock`] | one agent a host | anything else |
+//! | [`selftest`] | the list of all attacks, and those that a live host can bear | change anything that stays |
 //! | [`state`] | keys that outlive a run | hold anything else |
+//! | [`preflight`] | what this host can hold, and which law is weakened | change anything |
+//! | [`reload`] | another policy, all of it or nothing | anything of the start |
+//! | `watch` | kernel truth once a second; repairs, alerts, records | decide anything |
 //! | `bailiwick-policy` | pure decisions: regions, rules, permits | I/O, clocks, async |
 //! | `bailiwick-masking` | bytes in, bytes out | I/O, keep or show what it matched |
 //! | `bailiwick-audit` | append, checkpoint, verify | hold payloads |
@@ -29,6 +34,11 @@ pub mod cli;
 pub mod config;
 pub mod egress;
 pub mod identity;
+pub mod lock;
+pub mod preflight;
 pub mod protocol;
 pub mod proxy;
+pub mod reload;
+pub mod selftest;
 pub mod state;
+mod watch;

@@ -2,6 +2,7 @@
 
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -60,6 +61,73 @@ pub fn connect(address: SocketAddr, patience: Duration) -> Attempt {
             None => Attempt::TimedOut,
         },
     }
+}
+
+/// What became of many attempts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Storm {
+    /// All of them.
+    pub attempts: u64,
+    /// How many were connected.
+    pub connected: u64,
+    /// How many had no answer.
+    pub timed_out: u64,
+    /// The others, by the kernel's word.
+    pub refused: BTreeMap<String, u64>,
+}
+
+impl Storm {
+    /// Adds what others saw.
+    pub fn add(&mut self, other: &Self) {
+        self.attempts += other.attempts;
+        self.connected += other.connected;
+        self.timed_out += other.timed_out;
+        for (errno, count) in &other.refused {
+            *self.refused.entry(errno.clone()).or_default() += count;
+        }
+    }
+
+    fn count(&mut self, attempt: Attempt) {
+        self.attempts += 1;
+        match attempt {
+            Attempt::Connected => self.connected += 1,
+            Attempt::TimedOut => self.timed_out += 1,
+            Attempt::Refused(errno) => *self.refused.entry(errno).or_default() += 1,
+        }
+    }
+}
+
+/// Tries to connect to each of `targets` in turn, as fast as it goes, from `threads` threads, until `stop` says so.
+/// The threads are in the calling thread's network namespace and cgroup.
+#[must_use]
+pub fn storm(
+    targets: &[SocketAddr],
+    threads: usize,
+    patience: Duration,
+    stop: impl Fn() -> bool + Sync,
+) -> Storm {
+    let stop = &stop;
+    std::thread::scope(|scope| {
+        let attack = move |first: usize| {
+            let mut seen = Storm::default();
+            for target in targets.iter().cycle().skip(first) {
+                if stop() {
+                    break;
+                }
+                seen.count(connect(*target, patience));
+            }
+            seen
+        };
+        let threads: Vec<_> = (0..threads).map(|first| scope.spawn(move || attack(first))).collect();
+        let mut all = Storm::default();
+        for thread in threads {
+            match thread.join() {
+                Ok(seen) => all.add(&seen),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        all
+    })
 }
 
 /// Accepts TCP connections at every address and closes them at once, for ever.

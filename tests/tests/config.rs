@@ -164,6 +164,7 @@ fn a_good_config_is_summed_up() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/bailiwick.toml");
     let text = std::fs::read_to_string(example)
         .unwrap()
+        .replace("/etc/bailiwick/llama-key", key.to_str().unwrap())
         .replace("/etc/bailiwick/tls.crt", certificate.to_str().unwrap())
         .replace("/etc/bailiwick/tls.key", key.to_str().unwrap());
     let path = written(&directory, &text);

@@ -4,9 +4,11 @@
 //!
 //! ```text
 //! setup ─┬─► build ──► demo        the main job, played once
+//!        ├─► install                a release build onto this host, or into a staging directory
 //!        ├─► test                  everything that must hold
 //!        ├─► lint                  what a reviewer should not have to say
-//!        └─► bench NAME            figures, kept with the machine they were taken on
+//!        ├─► bench NAME            figures, kept with the machine they were taken on
+//!        └─► fuzz TARGET           a parser, and whatever makes it take new turns
 //! ```
 //!
 //! **Invariants.**
@@ -30,7 +32,9 @@
 mod bench;
 mod build;
 mod demo;
+mod fuzz;
 mod house;
+mod install;
 mod interrupt;
 mod lint;
 mod preconditions;
@@ -62,12 +66,16 @@ enum Command {
     Build(build::Arguments),
     /// Play the main job once, on this machine's kernel.
     Demo(demo::Arguments),
+    /// Build the agent and install it on this host: binary, units, example config.
+    Install(install::Arguments),
     /// Run all of the tests.
     Test(test::Arguments),
     /// Check format, lints, licences, duplicates and advisories. Installs nothing.
     Lint(lint::Arguments),
     /// Measure, print a table or JSON, keep the report.
     Bench(bench::Arguments),
+    /// Feed a parser with what makes it take new turns, for as long as told.
+    Fuzz(fuzz::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -76,9 +84,11 @@ fn main() -> ExitCode {
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Build(arguments) => build::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Install(arguments) => install::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Lint(arguments) => lint::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

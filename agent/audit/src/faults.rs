@@ -429,6 +429,26 @@ async fn every_flipped_and_every_cut_byte_is_detected() {
 }
 
 #[tokio::test]
+async fn signatures_of_others_may_stand_beside_ours_but_not_in_its_place() {
+    let directory = TempDir::new().unwrap();
+    let log = Log::open(settings(directory.path())).unwrap();
+    log.append(record(0)).await.unwrap();
+    log.close().await.unwrap();
+    let checkpoint = directory.path().join("checkpoint");
+    let ours = fs::read_to_string(&checkpoint).unwrap();
+    let witness = "\u{2014} witness.example AAAAAAAAAAAAAAAAAAAAAAAAAAAA\n";
+    fs::write(&checkpoint, format!("{ours}{witness}")).unwrap();
+    assert_eq!(
+        verify(directory.path(), None).unwrap().size,
+        1,
+        "a witness's signature (C2SP tlog-cosignature)"
+    );
+    let (text, _) = ours.split_once("\n\n").unwrap();
+    fs::write(&checkpoint, format!("{text}\n\n{witness}")).unwrap();
+    assert!(verify(directory.path(), None).unwrap_err().is_tampering(), "a witness alone");
+}
+
+#[tokio::test]
 async fn changes_in_a_log_of_several_tiles_are_detected() {
     let directory = TempDir::new().unwrap();
     let path = directory.path();

@@ -31,14 +31,16 @@
 //! 3. After one failed write or fsync nothing more is acknowledged or signed: the kernel marks pages clean that it failed to
 //!    write, so trying again would lie. A disk that hangs fails appends after [`APPEND_TIMEOUT`].
 //! 4. A whole frame behind a damaged one means damage, not an interrupted write: recovery refuses, it never cuts there.
-//! 5. Every byte of every signed file is covered by the signature: [`verify`] names the file that was changed.
+//! 5. Every byte of every signed file is covered by the signature: [`verify`] names the file that was changed. Signatures of
+//!    others (witnesses) may stand behind ours in the checkpoint; they are not looked at.
 //! 6. Readers need no lock and never disturb the writer. There is one writer.
 //!
 //! ## What it does not do
-//! Who holds root holds the signing key and can rewrite the whole trail; records of the last second are not signed yet and can
-//! be cut off at a commit unseen; a whole directory can be put back to an older state. Against all three: keep checkpoints and
-//! the verifier key off this host, and verify against them ([`verify_since`]). It does not ship records, and it does not expire
-//! them.
+//! Who holds root holds the signing key and can rewrite the whole trail; records of the last second are not signed yet,
+//! and who can write the directory can cut them off at a commit, change them or add to them unseen, and the next start
+//! signs what it finds; a whole directory can be put back to an older state. Against the first and the last, and to keep the
+//! second short: keep checkpoints and the verifier key off this host, and verify against them ([`verify_since`]). It does
+//! not ship records, and it does not expire them.
 
 mod canonical;
 mod checkpoint;
@@ -64,5 +66,5 @@ pub use error::AuditError;
 pub use health::Statistics;
 pub use log::{APPEND_TIMEOUT, CLOSE_TIMEOUT, Log, LogSettings};
 pub use record::{Index, Pseudonym, RECORD_LIMIT, Record, SCHEMA};
-pub use snapshot::records;
+pub use snapshot::{last_record, records};
 pub use verify::{KeySource, Verified, verify, verify_since};

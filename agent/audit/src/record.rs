@@ -77,7 +77,7 @@ pub enum Record {
         /// who calls, where the credential could be believed
         #[serde(skip_serializing_if = "Option::is_none")]
         subject: Option<Pseudonym>,
-        /// who vouched for the caller, where the credential could be believed
+        /// whose the credential is or, without a `subject`, claims to be: only ever one of the configured issuers
         #[serde(skip_serializing_if = "Option::is_none")]
         issuer: Option<String>,
         /// the caller's address, as a keyed hash
@@ -134,9 +134,10 @@ pub enum Record {
         /// how many of the kind this record stands for
         count: u64,
     },
-    /// Start, stop, policy change, guard attach and detach, self-test.
+    /// Start, stop, policy change, guard attach and detach, refusals that were counted, self-test.
     Control {
-        /// kebab-case: `start`, `stop`, `policy`, `guard-attached`, `guard-detached`
+        /// kebab-case: `start`, `stop`, `policy`, `guard-attached`, `guard-detached`, `slice-changed`, `gap-begin`,
+        /// `gap-end`, `watch-gap`, `foreign-program`, `denials-counted` (reason → how many, beyond a rate), …
         event: String,
         /// what belongs to the event
         detail: BTreeMap<String, String>,

@@ -137,6 +137,18 @@ pub fn records(directory: &Path) -> Result<Vec<(Index, Vec<u8>)>, AuditError> {
     Ok((0..).map(Index).zip(entries).collect())
 }
 
+/// The newest record, as canonical JSON bytes, without reading the others; `None` in an empty trail. Believes what it reads.
+/// # Errors
+/// there is no trail, or its end cannot be read or parsed
+pub fn last_record(directory: &Path) -> Result<Option<Vec<u8>>, AuditError> {
+    let snapshot = Snapshot::take(directory)?;
+    if let Some(last) = snapshot.unsigned().last() {
+        return Ok(Some(last.clone()));
+    }
+    let Some(last) = snapshot.signed.size().checked_sub(1) else { return Ok(None) };
+    Ok(snapshot.signed_entries(directory, last / TILE_WIDTH)?.pop())
+}
+
 /// The bytes of the signed head.
 pub(crate) fn read_checkpoint(root: &Path) -> Result<Vec<u8>, AuditError> {
     let path = root.join(CHECKPOINT);

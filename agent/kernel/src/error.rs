@@ -22,7 +22,9 @@ pub enum KernelError {
     #[error("no bpf file system is mounted; run `mount -t bpf bpf /sys/fs/bpf`")]
     NoBpffs,
     /// This process is in no slice.
-    #[error("this process runs in no slice (cgroup {cgroup}); start it as a systemd service")]
+    #[error(
+        "this process runs in no slice (cgroup {cgroup}); start it as a systemd service: systemctl start bailiwick"
+    )]
     NoSlice {
         /// The cgroup it runs in.
         cgroup: String,
@@ -104,6 +106,11 @@ pub enum KernelError {
     /// The event stream broke.
     #[error("cannot read events: {0}")]
     Events(io::Error),
+    /// The tree of cgroups cannot be listened to.
+    #[error(
+        "cannot listen for slices that come and go: {0}; see fs.inotify.max_user_instances and max_user_watches"
+    )]
+    Watch(io::Error),
     /// An event that this agent does not understand: it was not made by this agent's programs.
     #[error("an event with an unknown {set} tag {tag}")]
     UnknownEvent {

@@ -12,7 +12,7 @@ use bailiwick_abi::{Address, NO_SCOPE, UnknownTag};
 use bailiwick_policy::Name;
 use tokio::io::unix::AsyncFd;
 
-use crate::{KernelError, maps::Names, tree::Places};
+use crate::{KernelError, maps::Names, places::Places};
 
 /// One refusal (or would-be refusal) by the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,13 +45,26 @@ pub struct Event {
 }
 
 impl Event {
-    /// The unit or container whose act it was: the innermost service, scope or slice of systemd around it. A
-    /// container is the scope that its runtime makes for it, such as `docker-….scope`.
+    /// The unit or container whose act it was: the innermost service or scope of systemd around it. A container is
+    /// the scope that its runtime makes for it, such as `docker-….scope`.
     #[must_use]
     pub fn unit(&self) -> Option<&str> {
         let parts = self.cgroup.as_deref()?.components().rev();
         let mut names = parts.filter_map(|part| part.as_os_str().to_str());
-        names.find(|name| [".service", ".scope", ".slice"].iter().any(|suffix| name.ends_with(suffix)))
+        names.find(|name| [".service", ".scope"].iter().any(|suffix| name.ends_with(suffix)))
+    }
+
+    /// What lies in the ring buffer as `bytes`; `name_of` names a generation's scope by its index, `place_of` says
+    /// where a cgroup is or was.
+    ///
+    /// # Errors
+    /// [`KernelError::EventSize`] or [`KernelError::UnknownEvent`]: programs of another build reported it.
+    pub fn decode(
+        bytes: &[u8],
+        name_of: impl FnOnce(u32, u32) -> Option<Name>,
+        place_of: impl FnOnce(u64) -> Option<PathBuf>,
+    ) -> Result<Self, KernelError> {
+        decode(&read(bytes)?, name_of, place_of)
     }
 }
 
@@ -189,8 +202,12 @@ impl Events {
         loop {
             let mut ready = self.ring.readable_mut().await.map_err(KernelError::Events)?;
             if let Some(bytes) = ready.get_inner_mut().next() {
-                let raw = read(&bytes)?;
-                return decode(&raw, &self.names, &mut self.places);
+                let Self { names, places, .. } = self;
+                return Event::decode(
+                    &bytes,
+                    |generation, scope| names.get(generation, scope),
+                    |cgroup_id| places.find(cgroup_id),
+                );
             }
             // Only now: readiness comes on edges, and an edge cleared too early is an event forgotten.
             ready.clear_ready();
@@ -206,7 +223,11 @@ fn read(bytes: &[u8]) -> Result<abi::Event, KernelError> {
     Ok(unsafe { bytes.as_ptr().cast::<abi::Event>().read_unaligned() })
 }
 
-fn decode(raw: &abi::Event, names: &Names, places: &mut Places) -> Result<Event, KernelError> {
+fn decode(
+    raw: &abi::Event,
+    name_of: impl FnOnce(u32, u32) -> Option<Name>,
+    place_of: impl FnOnce(u64) -> Option<PathBuf>,
+) -> Result<Event, KernelError> {
     let hook = Hook::from(abi::Hook::try_from(raw.hook).map_err(unknown)?);
     let has_process = match hook {
         Hook::Connect | Hook::SendMessage | Hook::Bind => true,
@@ -217,13 +238,13 @@ fn decode(raw: &abi::Event, names: &Names, places: &mut Places) -> Result<Event,
         hook,
         verdict: abi::Verdict::try_from(raw.verdict).map_err(unknown)?.into(),
         reason: abi::Reason::try_from(raw.reason).map_err(unknown)?.into(),
-        scope: (raw.scope != NO_SCOPE).then(|| names.get(raw.generation, raw.scope)).flatten(),
+        scope: (raw.scope != NO_SCOPE).then(|| name_of(raw.generation, raw.scope)).flatten(),
         protocol: raw.protocol,
         source: known_source.then(|| socket_address(raw.source, raw.source_port)),
         destination: socket_address(raw.destination, raw.destination_port),
         process: has_process.then(|| process(raw)),
         cgroup_id: raw.cgroup_id,
-        cgroup: if raw.cgroup_id == 0 { None } else { places.find(raw.cgroup_id) },
+        cgroup: if raw.cgroup_id == 0 { None } else { place_of(raw.cgroup_id) },
         count: raw.count,
     })
 }

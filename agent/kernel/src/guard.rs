@@ -1,6 +1,6 @@
 //! The standing guard: one attach, one policy at a time.
 
-use std::{collections::VecDeque, fs, net::IpAddr};
+use std::{collections::VecDeque, fs, net::IpAddr, os::fd::OwnedFd};
 
 use bailiwick_abi::Settings;
 use bailiwick_policy::Name;
@@ -10,8 +10,9 @@ use crate::{
     Events, KernelError, Rules, Site, links,
     maps::{Maps, open_events, open_names},
     object::{self, Loaded},
+    places,
     rules::entries,
-    tree,
+    status::{self, Compare, Status},
 };
 
 /// The standing guard. Dropping it leaves every pinned link in force.
@@ -19,6 +20,8 @@ pub struct Guard {
     site: Site,
     programs: Vec<Loaded>,
     maps: Maps,
+    /// Every pinned map, to put its pin back.
+    pins: Vec<(&'static str, OwnedFd)>,
     /// The standing links hold an older policy than the maps; they are switched once the maps hold one.
     switch_after_apply: bool,
     rules: Rules,
@@ -50,6 +53,7 @@ impl Guard {
         site.check()?;
         let programs = object::load(site)?;
         let maps = Maps::open(site)?;
+        let pins = object::open_maps(site)?;
         let standing = maps.settings()?.generation;
         let switch_after_apply = standing == 0 && links::any_pinned(site);
         let held = if standing == 0 { Vec::new() } else { maps.scopes(standing)? };
@@ -64,6 +68,7 @@ impl Guard {
             site: site.clone(),
             programs,
             maps,
+            pins,
             switch_after_apply,
             rules: Rules::default(),
             cgroups: Vec::new(),
@@ -142,6 +147,43 @@ impl Guard {
         Ok(changed)
     }
 
+    /// What the kernel says now, held against the rules that were applied last and the programs that were loaded.
+    ///
+    /// # Errors
+    /// [`KernelError`] when it cannot be read at all; [`Self::repair`] may help then, too.
+    pub fn truth(&self) -> Result<Status, KernelError> {
+        status::read(&self.site, &self.rules, &Compare::Loaded(&self.programs))
+    }
+
+    /// Puts back what somebody took away: the maps' pins, the links, the policy. What stands is not touched in between,
+    /// so that nothing opens.
+    ///
+    /// # Errors
+    /// [`KernelError`] naming what could not be put back; what could be is.
+    pub fn repair(&mut self) -> Result<(), KernelError> {
+        self.site.check()?;
+        object::put_back_maps(&self.site, &self.pins)?;
+        if !self.switch_after_apply {
+            links::install(&self.site, &self.programs)?;
+        }
+        if !self.truth()?.guarded {
+            self.apply(&self.rules.clone())?;
+        }
+        Ok(())
+    }
+
+    /// The site that it stands on.
+    #[must_use]
+    pub fn site(&self) -> &Site {
+        &self.site
+    }
+
+    /// The rules that were applied last.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     /// The event stream; call once, inside a tokio runtime.
     ///
     /// # Errors
@@ -153,7 +195,7 @@ impl Guard {
         let events = Events::new(
             open_events(&self.site)?,
             open_names(&self.site)?,
-            tree::Places::new(&self.site.cgroup_root),
+            places::Places::new(&self.site.cgroup_root),
         )?;
         self.events_taken = true;
         Ok(events)
@@ -191,7 +233,7 @@ impl Guard {
         if self.inherited.is_empty() {
             return Ok(Vec::new());
         }
-        let tree = tree::walk(&self.site.cgroup_root);
+        let tree = places::walk(&self.site.cgroup_root);
         let mut alive = tree.found;
         if !tree.complete {
             // Too large a tree to see all of it; of the scopes themselves it is known where they are.

@@ -27,24 +27,31 @@
 //!   attached, and a packet must pass both.
 //! - [`status`] reads links, programs and maps from the kernel and the cgroup tree, never from memory.
 //!
-//! What it does not do: it decides no policy and knows no region; it does not watch the cgroup tree (call
-//! [`Guard::refresh`] when it changed); it cannot stop root from removing links, only say so.
+//! What it does not do: it decides no policy and knows no region; it does nothing by itself: [`TreeWatch`] says when to
+//! call [`Guard::refresh`], and [`Guard::truth`] when to call [`Guard::repair`]. It cannot stop root from removing
+//! links, only say so and put them back.
 
+mod attached;
 mod error;
 mod events;
 mod guard;
 mod links;
 mod maps;
 mod object;
+mod places;
+mod preflight;
 mod rules;
 mod site;
 mod status;
 mod syscall;
 mod tree;
 
+pub use attached::{Neighbour, Place};
 pub use error::{KernelError, RuleProblem};
 pub use events::{Event, Events, Hook, Process, Reason, Verdict};
 pub use guard::{Guard, release};
+pub use preflight::{CgroupLayout, Kernel, OLDEST_KERNEL, kernel};
 pub use rules::{Peer, Rules, Scope, ScopeKind};
 pub use site::{Site, own_slice, slice_path};
-pub use status::{HookStatus, ScopeStatus, Status, status};
+pub use status::{HookStatus, Problem, ScopeStatus, Status, standing, status};
+pub use tree::TreeWatch;

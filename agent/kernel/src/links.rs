@@ -21,6 +21,14 @@ pub(crate) struct HookSpec {
     pub(crate) attach_type: u32,
 }
 
+impl HookSpec {
+    /// Whether a later program can turn a refusal into a success (`bpf_set_retval`): the kernel keeps that helper from
+    /// the packet hooks.
+    pub(crate) fn takes_return_values(&self) -> bool {
+        !matches!(self.attach_type, 0 | 1)
+    }
+}
+
 /// Every program. The packet hooks come first: they alone hold the laws, the rest is courtesy and detail.
 pub(crate) const HOOKS: &[HookSpec] = &[
     HookSpec { name: "ingress", attach_type: 0 },
@@ -37,8 +45,9 @@ pub(crate) const HOOKS: &[HookSpec] = &[
 enum Undo {
     /// A link was made: detach it and remove its pin.
     Made { link: OwnedFd, pin: PathBuf },
-    /// A link was updated: put its program back.
-    Updated { link: OwnedFd, program: OwnedFd },
+    /// A link was updated: put its program back. Only CAP_SYS_ADMIN may open a program by its id, and the service
+    /// is without it: then the new program stays, over the same maps and the policy that is in force.
+    Updated { link: OwnedFd, program: Option<OwnedFd> },
     /// A dead link's pin was replaced by a live one; the live one stays, it denies at most.
     Replaced,
 }
@@ -50,6 +59,8 @@ pub(crate) fn any_pinned(site: &Site) -> bool {
 
 /// Attaches every program, or none that was not attached before.
 pub(crate) fn install(site: &Site, programs: &[Loaded]) -> Result<(), KernelError> {
+    let directory = site.schema_directory().join("links");
+    fs::create_dir_all(&directory).map_err(|source| KernelError::file("create", directory, source))?;
     let root = File::open(&site.cgroup_root)
         .map_err(|source| KernelError::file("open", &site.cgroup_root, source))?;
     let root_id =
@@ -108,7 +119,11 @@ fn update(link: OwnedFd, spec: &HookSpec, root_id: u64, program: &OwnedFd) -> io
     if info.cgroup_id != root_id || info.attach_type != spec.attach_type {
         return Ok(None);
     }
-    let before = syscall::program_by_id(info.program_id)?;
+    let before = match syscall::program_by_id(info.program_id) {
+        Ok(program) => Some(program),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
+        Err(error) => return Err(error),
+    };
     match syscall::link_update(link.as_fd(), program.as_fd()) {
         Ok(()) => Ok(Some(Undo::Updated { link, program: before })),
         Err(error) if error.raw_os_error() == Some(DEAD) => Ok(None),
@@ -122,8 +137,10 @@ fn undo_all(done: Vec<Undo>) {
             Undo::Made { link, pin } => {
                 syscall::link_detach(link.as_fd()).and_then(|()| fs::remove_file(pin))
             }
-            Undo::Updated { link, program } => syscall::link_update(link.as_fd(), program.as_fd()),
-            Undo::Replaced => Ok(()),
+            Undo::Updated { link, program: Some(program) } => {
+                syscall::link_update(link.as_fd(), program.as_fd())
+            }
+            Undo::Updated { program: None, .. } | Undo::Replaced => Ok(()),
         };
         if let Err(error) = outcome {
             tracing::error!(%error, "a step of a failed attach could not be taken back; what is attached still denies");

@@ -1,6 +1,7 @@
 //! The compiled programs, and how they get into the kernel.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     os::fd::{AsFd, OwnedFd},
 };
@@ -10,7 +11,7 @@ use bailiwick_abi::{MAPS, MapShape};
 
 use crate::{
     KernelError, Site,
-    links::{HOOKS, HookSpec},
+    links::{self, HOOKS, HookSpec},
     syscall,
 };
 
@@ -22,6 +23,9 @@ pub(crate) struct Loaded {
     pub(crate) program: OwnedFd,
 }
 
+/// Program → tag.
+pub(crate) type Tags = BTreeMap<&'static str, String>;
+
 /// Loads every program over the pinned maps; makes and pins the maps that are not there yet, and takes those pins
 /// away again on a failure.
 pub(crate) fn load(site: &Site) -> Result<Vec<Loaded>, KernelError> {
@@ -30,10 +34,19 @@ pub(crate) fn load(site: &Site) -> Result<Vec<Loaded>, KernelError> {
         let path = site.schema_directory().join(directory);
         fs::create_dir_all(&path).map_err(|source| KernelError::file("create", path, source))?;
     }
-    let fresh: Vec<&MapShape> = MAPS.iter().filter(|shape| !site.map_pin(shape.name).exists()).collect();
     for shape in MAPS {
         check_pin(site, shape)?;
     }
+    let missing = |shape: &&MapShape| !site.map_pin(shape.name).exists();
+    if MAPS.iter().any(|shape| missing(&shape)) && links::any_pinned(site) {
+        // Somebody removed a map's pin. Programs over an empty map beside full ones would be a policy with a hole
+        // in it: begin with a whole new set, and let the standing programs keep theirs until that holds a policy.
+        for shape in MAPS.iter().filter(|shape| !missing(shape)) {
+            let path = site.map_pin(shape.name);
+            fs::remove_file(&path).map_err(|source| KernelError::file("remove", path, source))?;
+        }
+    }
+    let fresh: Vec<&MapShape> = MAPS.iter().filter(missing).collect();
     let loaded = load_over_pins(site).and_then(|loaded| {
         // Also those just made: what the object declares is what the table says.
         MAPS.iter().try_for_each(|shape| check_pin(site, shape)).map(|()| loaded)
@@ -55,6 +68,63 @@ fn load_over_pins(site: &Site) -> Result<Vec<Loaded>, KernelError> {
     }
     let mut ebpf = loader.load(OBJECT).map_err(|error| KernelError::Load { message: chain(&error) })?;
     HOOKS.iter().map(|spec| load_program(&mut ebpf, spec)).collect()
+}
+
+/// The tag of each program as this kernel computes it for what was built in: loads them once more, attaches nothing,
+/// pins nothing. (A tag covers the instructions without the maps' descriptors; how it is computed is the kernel's own.)
+pub(crate) fn built_in_tags(site: &Site) -> Result<Tags, KernelError> {
+    raise_memlock_limit();
+    let mut loader = EbpfLoader::new();
+    loader.btf(None);
+    for shape in MAPS {
+        // Only what is there: a map that is not pinned is made for this load and goes with it.
+        if site.map_pin(shape.name).exists() {
+            loader.map_pin_path(shape.name, site.map_pin(shape.name));
+        }
+    }
+    let mut ebpf = loader.load(OBJECT).map_err(|error| KernelError::Load { message: chain(&error) })?;
+    let loaded: Vec<Loaded> =
+        HOOKS.iter().map(|spec| load_program(&mut ebpf, spec)).collect::<Result<_, _>>()?;
+    tags_of(&loaded)
+}
+
+/// The tags of loaded programs, by name.
+pub(crate) fn tags_of(programs: &[Loaded]) -> Result<Tags, KernelError> {
+    let tag = |loaded: &Loaded| match syscall::program_info(loaded.program.as_fd()) {
+        Ok(info) => Ok((loaded.spec.name, info.tag)),
+        Err(error) => Err(KernelError::Program { program: loaded.spec.name, message: error.to_string() }),
+    };
+    programs.iter().map(tag).collect()
+}
+
+/// Every pinned map.
+pub(crate) fn open_maps(site: &Site) -> Result<Vec<(&'static str, OwnedFd)>, KernelError> {
+    let open = |shape: &MapShape| {
+        let path = site.map_pin(shape.name);
+        let map = syscall::open_pin(&path).map_err(|source| KernelError::file("open", path, source))?;
+        Ok((shape.name, map))
+    };
+    MAPS.iter().map(open).collect()
+}
+
+/// Pins again every map whose pin is gone, or is another map's.
+pub(crate) fn put_back_maps(site: &Site, maps: &[(&'static str, OwnedFd)]) -> Result<(), KernelError> {
+    let directory = site.schema_directory().join("maps");
+    fs::create_dir_all(&directory).map_err(|source| KernelError::file("create", directory, source))?;
+    for (name, map) in maps {
+        let pin = site.map_pin(name);
+        let id = |map: &OwnedFd| syscall::map_info(map.as_fd()).map(|info| info.id);
+        let own = id(map).map_err(|source| KernelError::file("look at the map of", &pin, source))?;
+        if syscall::open_pin(&pin).and_then(|found| id(&found)).is_ok_and(|found| found == own) {
+            continue;
+        }
+        // Made aside and moved into place: there is never no pin. (bpffs takes no dots in names.)
+        let aside = site.map_pin(&format!("{name}_next"));
+        let _ = fs::remove_file(&aside);
+        syscall::pin(map.as_fd(), &aside).map_err(|source| KernelError::file("pin", &aside, source))?;
+        fs::rename(&aside, &pin).map_err(|source| KernelError::file("pin", &pin, source))?;
+    }
+    Ok(())
 }
 
 fn load_program(ebpf: &mut Ebpf, spec: &'static HookSpec) -> Result<Loaded, KernelError> {

@@ -71,7 +71,7 @@ pub(crate) type Entry = (u32, DestinationKey, Destination);
 
 impl Rules {
     /// Every contradiction at once.
-    pub(crate) fn check(&self) -> Result<(), KernelError> {
+    pub fn check(&self) -> Result<(), KernelError> {
         let mut problems = Vec::new();
         for (index, scope) in self.scopes.iter().enumerate() {
             scope.check(&mut problems);

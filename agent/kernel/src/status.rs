@@ -5,14 +5,17 @@ use std::{
     io,
     os::fd::AsFd,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use bailiwick_abi::{Counter, MapShape};
 
 use crate::{
-    KernelError, Reason, Rules, Site,
+    KernelError, Neighbour, Place, Reason, Rules, Site,
+    attached::neighbours,
     links::{HOOKS, HookSpec},
     maps::{Maps, counters, open_names},
+    object::{Loaded, Tags, built_in_tags},
     site::cgroup_id,
     syscall::{self, LinkInfo, ProgramInfo},
 };
@@ -25,12 +28,20 @@ pub struct Status {
     pub guarded: bool,
     /// Where the programs should be.
     pub cgroup_root: PathBuf,
+    /// The schema of the maps that was read: the one of this program.
+    pub schema: u32,
     /// The policy in force.
     pub generation: Option<u32>,
+    /// Why the policy in force, or its absence, guards nothing.
+    pub policy_problem: Option<String>,
     /// One a program.
     pub hooks: Vec<HookStatus>,
     /// One a scope of the rules.
     pub scopes: Vec<ScopeStatus>,
+    /// What does not take the guard down but deserves a look, each a sentence.
+    pub warnings: Vec<String>,
+    /// Decided about and allowed.
+    pub allowed: u64,
     /// reason → denied
     pub denied: BTreeMap<String, u64>,
     /// reason → let pass by shadow mode
@@ -54,6 +65,10 @@ pub struct HookStatus {
     pub program_id: Option<u32>,
     /// As the kernel says it: a digest of the program's instructions.
     pub program_tag: Option<String>,
+    /// The tag of the program that is built into this one, on this kernel; `None` when it could not be found out.
+    pub built_in_tag: Option<String>,
+    /// What else is attached here, at the same hook.
+    pub neighbours: Vec<Neighbour>,
     /// How often it ran; 0 unless `kernel.bpf_stats_enabled` is on.
     pub runs: u64,
     /// How long that took, in nanoseconds.
@@ -82,17 +97,96 @@ impl ScopeStatus {
     }
 }
 
-/// Reads the truth. `rules` says what ought to be guarded.
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// A hook's name, `scope:<name>`, `policy` or `kernel`.
+    pub place: String,
+    /// In words.
+    pub text: String,
+}
+
+impl Status {
+    /// Everything that keeps [`Status::guarded`] from being true.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        let hook = |hook: &HookStatus| {
+            hook.problem.as_ref().map(|text| Problem { place: hook.hook.clone(), text: text.clone() })
+        };
+        let mut problems: Vec<Problem> = self.hooks.iter().filter_map(hook).collect();
+        if let Some(text) = &self.policy_problem {
+            problems.push(Problem { place: "policy".to_owned(), text: text.clone() });
+        }
+        for scope in self.scopes.iter().filter(|scope| !scope.holds()) {
+            let text = format!("the kernel does not hold its cgroup {}", scope.cgroup.display());
+            problems.push(Problem { place: format!("scope:{}", scope.name), text });
+        }
+        problems
+    }
+}
+
+/// Reads the truth. `rules` says what ought to be guarded. The first call in a process loads the programs once more,
+/// unattached, to learn what tags they have on this kernel.
 ///
 /// # Errors
 /// [`KernelError`] when it cannot be read at all.
 pub fn status(site: &Site, rules: &Rules) -> Result<Status, KernelError> {
+    static TAGS: OnceLock<Tags> = OnceLock::new();
+    if TAGS.get().is_none() {
+        match built_in_tags(site) {
+            // Another thread may have been first, with the same answer.
+            Ok(tags) => drop(TAGS.set(tags)),
+            Err(error) => tracing::debug!(%error, "the built-in programs cannot be compared"),
+        }
+    }
+    read(site, rules, &Compare::BuiltIn(TAGS.get()))
+}
+
+/// As [`status`], but takes any program over the pinned maps for one of ours: for an agent that may be about to replace an
+/// earlier version's.
+///
+/// # Errors
+/// As [`status`].
+pub fn standing(site: &Site, rules: &Rules) -> Result<Status, KernelError> {
+    read(site, rules, &Compare::Nothing)
+}
+
+/// What the programs in force are held against.
+pub(crate) enum Compare<'a> {
+    /// These very programs. Opening another one by its id takes CAP_SYS_ADMIN, which the service is without: one that is
+    /// not among these is not ours.
+    Loaded(&'a [Loaded]),
+    /// The tags of what is built in, where they are known. Takes CAP_SYS_ADMIN.
+    BuiltIn(Option<&'a Tags>),
+    /// Nothing: any program will do, also one that cannot be opened.
+    Nothing,
+}
+
+/// As [`status`], held against what the caller has.
+pub(crate) fn read(site: &Site, rules: &Rules, compare: &Compare<'_>) -> Result<Status, KernelError> {
     let root_id = cgroup_id(&site.cgroup_root)?;
     let maps =
         if pinned(&site.map_pin(bailiwick_abi::SETTINGS.name))? { Some(Maps::open(site)?) } else { None };
     let settings_id = map_id(site, &bailiwick_abi::SETTINGS)?;
-    let hooks: Vec<HookStatus> =
-        HOOKS.iter().map(|spec| hook_status(site, spec, root_id, settings_id)).collect();
+    let mut hooks: Vec<HookStatus> =
+        HOOKS.iter().map(|spec| hook_status(site, spec, root_id, settings_id, compare)).collect();
+    let mut warnings = Vec::new();
+    if matches!(compare, Compare::BuiltIn(None)) {
+        warnings.push(
+            "the built-in programs could not be loaded, so the attached ones were not compared with them; run as root"
+                .to_owned(),
+        );
+    }
+    match neighbours(site, rules) {
+        Ok(mut found) => {
+            for (hook, spec) in hooks.iter_mut().zip(HOOKS) {
+                hook.neighbours = found.remove(spec.name).unwrap_or_default();
+                warnings
+                    .extend(hook.neighbours.iter().filter(|n| n.may_override).map(|n| overrides(spec, n)));
+            }
+        }
+        Err(error) => warnings.push(format!("what else is attached could not be found out: {error}")),
+    }
     let generation = match &maps {
         Some(maps) => Some(maps.settings()?.generation).filter(|generation| *generation != 0),
         None => None,
@@ -103,16 +197,23 @@ pub fn status(site: &Site, rules: &Rules) -> Result<Status, KernelError> {
             maps.as_ref().zip(generation).and_then(|(maps, number)| maps.port_owner(number, scope.port()));
         owner.is_some()
     });
-    let guarded = generation.is_some()
-        && ports
-        && hooks.iter().all(|h| h.attached)
-        && scopes.iter().all(ScopeStatus::holds);
+    let policy_problem = match (generation, ports) {
+        (None, _) => Some("no policy is in force".to_owned()),
+        (Some(_), false) => Some("a model's port is not guarded by the policy in force".to_owned()),
+        (Some(_), true) => None,
+    };
+    let guarded =
+        policy_problem.is_none() && hooks.iter().all(|h| h.attached) && scopes.iter().all(ScopeStatus::holds);
     let mut status = Status {
         guarded,
         cgroup_root: site.cgroup_root.clone(),
+        schema: bailiwick_abi::SCHEMA,
         generation,
+        policy_problem,
         hooks,
         scopes,
+        warnings,
+        allowed: 0,
         denied: BTreeMap::new(),
         would_deny: BTreeMap::new(),
         lost_events: 0,
@@ -131,12 +232,32 @@ impl Status {
             self.denied.insert(name.clone(), counter(Counter::Denied(*reason)));
             self.would_deny.insert(name, counter(Counter::WouldDeny(*reason)));
         }
+        self.allowed = counter(Counter::Allowed);
         self.lost_events = counter(Counter::LostEvents);
         Ok(())
     }
 }
 
-fn hook_status(site: &Site, spec: &HookSpec, root_id: Option<u64>, settings_id: Option<u32>) -> HookStatus {
+fn overrides(spec: &HookSpec, neighbour: &Neighbour) -> String {
+    let place = match neighbour.place {
+        Place::After => "after the guard at the same cgroup",
+        Place::Above => "above the guard",
+        Place::Before | Place::Below => "before the guard",
+    };
+    format!(
+        "program {} ({}) runs {place} at hook {} and could overrule a refusal there; packets are refused all the same. \
+         Find who attached it (bpftool cgroup tree), or restart bailiwick after it",
+        neighbour.program_id, neighbour.name, spec.name
+    )
+}
+
+fn hook_status(
+    site: &Site,
+    spec: &HookSpec,
+    root_id: Option<u64>,
+    settings_id: Option<u32>,
+    compare: &Compare<'_>,
+) -> HookStatus {
     let mut status = HookStatus {
         hook: spec.name.to_owned(),
         attached: false,
@@ -144,19 +265,19 @@ fn hook_status(site: &Site, spec: &HookSpec, root_id: Option<u64>, settings_id: 
         cgroup_id: None,
         program_id: None,
         program_tag: None,
+        built_in_tag: compare.expected(spec),
+        neighbours: Vec::new(),
         runs: 0,
         run_time_ns: 0,
         problem: None,
     };
-    match read_link(site, spec) {
-        Ok((link, program)) => {
+    match syscall::open_pin(&site.link_pin(spec.name)).and_then(|link| syscall::link_info(link.as_fd())) {
+        Ok(link) => {
             status.link_id = Some(link.id);
             status.cgroup_id = Some(link.cgroup_id);
-            status.program_id = Some(program.id);
-            status.problem = problem(&link, &program, spec, root_id, settings_id);
-            status.runs = program.runs;
-            status.run_time_ns = program.run_time_ns;
-            status.program_tag = Some(program.tag);
+            status.program_id = Some(link.program_id);
+            status.problem = link_problem(&link, spec, root_id);
+            status.look_at_program(&link, spec, settings_id, compare);
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             status.problem = Some("no link is pinned".to_owned())
@@ -167,20 +288,63 @@ fn hook_status(site: &Site, spec: &HookSpec, root_id: Option<u64>, settings_id: 
     status
 }
 
-fn read_link(site: &Site, spec: &HookSpec) -> io::Result<(LinkInfo, ProgramInfo)> {
-    let link = syscall::open_pin(&site.link_pin(spec.name))?;
-    let link = syscall::link_info(link.as_fd())?;
-    let program = syscall::program_by_id(link.program_id)?;
-    Ok((link, syscall::program_info(program.as_fd())?))
+impl HookStatus {
+    fn look_at_program(
+        &mut self,
+        link: &LinkInfo,
+        spec: &HookSpec,
+        settings_id: Option<u32>,
+        compare: &Compare<'_>,
+    ) {
+        let problem = match compare.find(link.program_id, spec) {
+            Ok(Some(program)) => {
+                let problem = program_problem(&program, settings_id, self.built_in_tag.as_deref());
+                self.runs = program.runs;
+                self.run_time_ns = program.run_time_ns;
+                self.program_tag = Some(program.tag);
+                problem
+            }
+            Ok(None) => None,
+            Err(error) => Some(error),
+        };
+        // A link that is dead names a program, too; that it is dead is the news.
+        self.problem = self.problem.take().or(problem);
+    }
 }
 
-fn problem(
-    link: &LinkInfo,
-    program: &ProgramInfo,
-    spec: &HookSpec,
-    root_id: Option<u64>,
-    settings_id: Option<u32>,
-) -> Option<String> {
+impl Compare<'_> {
+    fn expected(&self, spec: &HookSpec) -> Option<String> {
+        match self {
+            Self::Loaded(programs) => {
+                let own = programs.iter().find(|loaded| loaded.spec.name == spec.name)?;
+                syscall::program_info(own.program.as_fd()).ok().map(|info| info.tag)
+            }
+            Self::BuiltIn(tags) => tags.and_then(|tags| tags.get(spec.name)).cloned(),
+            Self::Nothing => None,
+        }
+    }
+
+    /// The program of this id; `Ok(None)` when it need not be known.
+    fn find(&self, id: u32, spec: &HookSpec) -> Result<Option<ProgramInfo>, String> {
+        let open = || syscall::program_by_id(id).and_then(|program| syscall::program_info(program.as_fd()));
+        match self {
+            Self::Loaded(programs) => {
+                let own = programs.iter().find(|loaded| loaded.spec.name == spec.name);
+                let own = own.and_then(|loaded| syscall::program_info(loaded.program.as_fd()).ok());
+                let own = own.filter(|info| info.id == id).map(Some);
+                own.ok_or_else(|| {
+                    format!("the program in force ({id}) is not the one that this agent loaded")
+                })
+            }
+            Self::BuiltIn(_) => {
+                open().map(Some).map_err(|error| format!("its program cannot be looked at: {error}"))
+            }
+            Self::Nothing => Ok(open().ok()),
+        }
+    }
+}
+
+fn link_problem(link: &LinkInfo, spec: &HookSpec, root_id: Option<u64>) -> Option<String> {
     if link.cgroup_id == 0 {
         return Some("the link is detached, or its cgroup is gone".to_owned());
     }
@@ -190,10 +354,20 @@ fn problem(
     if link.attach_type != spec.attach_type {
         return Some(format!("attached at hook {}, not at {}", link.attach_type, spec.attach_type));
     }
+    None
+}
+
+fn program_problem(
+    program: &ProgramInfo,
+    settings_id: Option<u32>,
+    built_in: Option<&str>,
+) -> Option<String> {
     if !settings_id.is_some_and(|id| program.map_ids.contains(&id)) {
         return Some("the program reads other maps than the pinned ones".to_owned());
     }
-    None
+    let built_in = built_in.filter(|tag| *tag != program.tag)?;
+    let found = &program.tag;
+    Some(format!("the program in force (tag {found}) is not the one built in ({built_in})"))
 }
 
 fn scope_status(

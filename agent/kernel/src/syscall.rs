@@ -17,6 +17,7 @@ const OBJ_PIN: libc::c_long = 6;
 const OBJ_GET: libc::c_long = 7;
 const PROG_GET_FD_BY_ID: libc::c_long = 13;
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const PROG_QUERY: libc::c_long = 16;
 const LINK_CREATE: libc::c_long = 28;
 const LINK_UPDATE: libc::c_long = 29;
 const LINK_DETACH: libc::c_long = 34;
@@ -25,6 +26,10 @@ const LINK_DETACH: libc::c_long = 34;
 const CGROUP_LINK: u32 = 3;
 /// More than any program of ours has.
 const MAP_ROOM: u32 = 32;
+/// The kernel allows 64 programs of one hook at one cgroup (`BPF_CGROUP_MAX_PROGS`); the path adds to that.
+const PROGRAM_ROOM: u32 = 1024;
+/// `BPF_F_QUERY_EFFECTIVE`
+const QUERY_EFFECTIVE: u32 = 1;
 
 /// What the kernel says of a cgroup link.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +46,8 @@ pub(crate) struct LinkInfo {
 pub(crate) struct ProgramInfo {
     pub(crate) id: u32,
     pub(crate) tag: String,
+    /// At most 15 bytes of it; empty when it has none.
+    pub(crate) name: String,
     pub(crate) map_ids: Vec<u32>,
     /// 0 unless `kernel.bpf_stats_enabled` is on.
     pub(crate) run_time_ns: u64,
@@ -116,14 +123,50 @@ pub(crate) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
 }
 
 pub(crate) fn program_by_id(id: u32) -> io::Result<OwnedFd> {
-    #[repr(C)]
-    struct Attr {
-        id: u32,
-        next_id: u32,
-        flags: u32,
-    }
     // SAFETY: the attribute matches the command.
-    unsafe { new_descriptor(PROG_GET_FD_BY_ID, &Attr { id, next_id: 0, flags: 0 }) }
+    unsafe { new_descriptor(PROG_GET_FD_BY_ID, &IdAttr { id, next_id: 0, flags: 0 }) }
+}
+
+/// The ids of the programs at a hook, in the order in which the kernel runs them, and the flags of the hook:
+/// those attached at this very cgroup, or with `effective` all that run for its sockets, those of the cgroups
+/// above it (which run last) included.
+pub(crate) fn programs_at(
+    cgroup: BorrowedFd<'_>,
+    attach_type: u32,
+    effective: bool,
+) -> io::Result<(Vec<u32>, u32)> {
+    #[repr(C)]
+    #[derive(Default)]
+    struct Attr {
+        target: RawFd,
+        attach_type: u32,
+        query_flags: u32,
+        attach_flags: u32,
+        ids: u64,
+        count: u32,
+        padding: u32,
+    }
+    let mut ids = vec![0_u32; PROGRAM_ROOM as usize];
+    let mut attr = Attr {
+        target: cgroup.as_raw_fd(),
+        attach_type,
+        query_flags: if effective { QUERY_EFFECTIVE } else { 0 },
+        ids: ids.as_mut_ptr() as u64,
+        count: PROGRAM_ROOM,
+        ..Attr::default()
+    };
+    // SAFETY: the attribute matches the command; `ids` has room for `count` and outlives the call; the kernel
+    // writes flags and count back into the attribute, which is borrowed mutably for that.
+    unsafe { bpf_mut(PROG_QUERY, &mut attr) }?;
+    ids.truncate(usize::try_from(attr.count).unwrap_or(0));
+    Ok((ids, attr.attach_flags))
+}
+
+#[repr(C)]
+struct IdAttr {
+    id: u32,
+    next_id: u32,
+    flags: u32,
 }
 
 /// # Errors
@@ -192,6 +235,7 @@ pub(crate) fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
     Ok(ProgramInfo {
         id: info.id,
         tag: info.tag.iter().map(|byte| format!("{byte:02x}")).collect(),
+        name: text(&info.name),
         map_ids: ids[..count].to_vec(),
         run_time_ns: info.run_time_ns,
         runs: info.runs,
@@ -247,11 +291,31 @@ unsafe fn new_descriptor<T>(command: libc::c_long, attr: &T) -> io::Result<Owned
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Bytes up to the first zero.
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
 /// # Safety
 /// `attr` must have the layout of the command's part of `union bpf_attr`, with every pointer in it valid.
 unsafe fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<RawFd> {
     // SAFETY: the kernel reads `size_of::<T>()` bytes at `attr`; the rest is the caller's promise.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<T>()) };
+    answer(result)
+}
+
+/// For commands that write into their attribute.
+///
+/// # Safety
+/// As [`bpf`], and `T` must be valid for any bytes.
+unsafe fn bpf_mut<T>(command: libc::c_long, attr: &mut T) -> io::Result<RawFd> {
+    // SAFETY: the kernel reads and writes `size_of::<T>()` bytes at `attr`; the rest is the caller's promise.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
+    answer(result)
+}
+
+fn answer(result: libc::c_long) -> io::Result<RawFd> {
     if result < 0 {
         return Err(io::Error::last_os_error());
     }

@@ -1,128 +1,93 @@
-//! The cgroup tree, by number: which cgroup is where, and which was.
+//! Hears at once when a scope's cgroup comes or goes, or a pin is removed.
+//!
+//! inotify(7) works on cgroupfs and bpffs for what is made and removed through the file system; what a link loses by
+//! bpf(2) alone (detach, update) is not heard here, and is found by looking.
 
 use std::{
-    collections::HashMap,
-    fs,
-    os::unix::fs::DirEntryExt,
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
+    collections::BTreeSet,
+    io,
+    os::fd::{AsFd, AsRawFd, RawFd},
+    path::PathBuf,
 };
 
-/// No more cgroups than this are looked at in one go.
-const MOST_CGROUPS: usize = 16_384;
+use nix::{
+    errno::Errno,
+    sys::inotify::{AddWatchFlags, InitFlags, Inotify},
+};
+use tokio::io::unix::AsyncFd;
 
-/// At most one walk in this time: whoever makes cgroups faster is named less often, and delays nobody.
-const PAUSE: Duration = Duration::from_millis(100);
+use crate::{KernelError, Rules, Site};
 
-/// Where cgroups are, remembered. A number is never used twice, so that a cgroup that is gone keeps its name.
-pub(crate) struct Places {
-    root: PathBuf,
-    /// `None` for a cgroup that was gone before it was looked for.
-    known: HashMap<u64, Option<PathBuf>>,
-    walked: Option<Instant>,
+/// An ear on the directories where something may come or go.
+pub struct TreeWatch {
+    inotify: AsyncFd<Listener>,
 }
 
-impl Places {
-    pub(crate) fn new(root: &Path) -> Self {
-        let mut places = Self { root: root.to_owned(), known: HashMap::new(), walked: None };
-        places.walk();
-        places
-    }
+struct Listener(Inotify);
 
-    /// Where a cgroup is or was, relative to the root; `None` when that is not known. Reads the tree for a
-    /// number that is new, now and then.
-    pub(crate) fn find(&mut self, cgroup_id: u64) -> Option<PathBuf> {
-        if let Some(known) = self.known.get(&cgroup_id) {
-            return known.clone();
-        }
-        if self.walked.is_some_and(|at| at.elapsed() < PAUSE) {
-            return None;
-        }
-        let complete = self.walk();
-        let found = self.known.get(&cgroup_id).cloned().flatten();
-        if found.is_none() && complete {
-            self.known.insert(cgroup_id, None);
-        }
-        found
-    }
-
-    fn walk(&mut self) -> bool {
-        let Walk { found, complete } = walk(&self.root);
-        if self.known.len() > MOST_CGROUPS {
-            self.known.clear();
-        }
-        self.known.extend(found.into_iter().map(|(id, path)| (id, Some(path))));
-        self.walked = Some(Instant::now());
-        complete
+impl AsRawFd for Listener {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
     }
 }
 
-/// What a walk over the tree found.
-pub(crate) struct Walk {
-    /// The cgroups by number, relative to the root.
-    pub(crate) found: HashMap<u64, PathBuf>,
-    /// Whether that is all of them.
-    pub(crate) complete: bool,
-}
+impl TreeWatch {
+    /// Hears nothing yet. Call it inside a tokio runtime.
+    ///
+    /// # Errors
+    /// When this process may have no more inotify instances (fs.inotify.max_user_instances).
+    pub fn new() -> Result<Self, KernelError> {
+        let init = || Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).map_err(io::Error::from);
+        let listener = init().map(Listener).map_err(KernelError::Watch)?;
+        // SAFETY: the listener owns its descriptor, always gives the same one, and closes it only when dropped.
+        let inotify =
+            unsafe { AsyncFd::register(listener) }.map_err(|error| KernelError::Watch(error.into()))?;
+        Ok(Self { inotify })
+    }
 
-/// Walks the tree below `root`, the nearest cgroups first. What goes away meanwhile is left out.
-pub(crate) fn walk(root: &Path) -> Walk {
-    let mut found = HashMap::new();
-    let mut level = vec![PathBuf::new()];
-    while !level.is_empty() {
-        let mut below = Vec::new();
-        for parent in level {
-            for entry in fs::read_dir(root.join(&parent)).into_iter().flatten().flatten() {
-                if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    continue;
-                }
-                if found.len() == MOST_CGROUPS {
-                    return Walk { found, complete: false };
-                }
-                let path = parent.join(entry.file_name());
-                found.insert(entry.ino(), path.clone());
-                below.push(path);
+    /// Listens at every directory that exists on the way to a scope, and at the pins. Call it again *before* each
+    /// look at the tree: what appears after the call is heard, what appeared before it is seen.
+    ///
+    /// # Errors
+    /// When the kernel allows no more watches (fs.inotify.max_user_watches).
+    pub fn follow(&self, site: &Site, rules: &Rules) -> Result<(), KernelError> {
+        let mask = AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_MOVE
+            | AddWatchFlags::IN_ONLYDIR;
+        for directory in directories(site, rules) {
+            // The kernel knows a directory that is watched already and changes nothing.
+            match self.inotify.get_ref().0.add_watch(&directory, mask) {
+                Ok(_) | Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+                Err(errno) => return Err(KernelError::Watch(errno.into())),
             }
         }
-        level = below;
+        Ok(())
     }
-    Walk { found, complete: true }
+
+    /// Resolves when something was heard. Safe to drop and call again.
+    ///
+    /// # Errors
+    /// When the ear is broken.
+    pub async fn heard(&self) -> Result<(), KernelError> {
+        loop {
+            let mut ready = self.inotify.readable().await.map_err(KernelError::Watch)?;
+            match ready.try_io(|inner| inner.get_ref().0.read_events().map_err(io::Error::from)) {
+                // What it was does not matter: whoever hears looks for himself. Nor does an overflow, therefore.
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(error)) => return Err(KernelError::Watch(error)),
+                Err(_would_block) => {}
+            }
+        }
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::{os::unix::fs::MetadataExt, thread};
-
-    #[test]
-    fn a_cgroup_keeps_its_name_when_it_is_gone() {
-        let root = tempfile::tempdir().unwrap();
-        let elsewhere = tempfile::tempdir().unwrap();
-        let path = root.path().join("a.slice");
-        fs::create_dir(&path).unwrap();
-        let number = fs::metadata(&path).unwrap().ino();
-        let mut places = Places::new(root.path());
-        // Moved out, not deleted: unlike cgroups, files may get the number of one that is gone.
-        fs::rename(&path, elsewhere.path().join("a")).unwrap();
-        assert_eq!(places.find(number).as_deref(), Some(Path::new("a.slice")));
-        assert_eq!(places.find(u64::MAX), None, "never was");
-        let later = root.path().join("b.service");
-        fs::create_dir(&later).unwrap();
-        thread::sleep(PAUSE);
-        let number = fs::metadata(&later).unwrap().ino();
-        assert_eq!(places.find(number).as_deref(), Some(Path::new("b.service")), "made after the first walk");
+fn directories(site: &Site, rules: &Rules) -> BTreeSet<PathBuf> {
+    let schema = site.schema_directory();
+    let mut directories =
+        BTreeSet::from([schema.join("links"), schema.join("maps"), site.cgroup_root.clone()]);
+    for scope in &rules.scopes {
+        directories.extend(scope.cgroup.ancestors().skip(1).map(|path| site.cgroup_root.join(path)));
     }
-
-    #[test]
-    fn every_directory_is_found_under_its_number() {
-        let root = tempfile::tempdir().unwrap();
-        let deep = root.path().join("a.slice/b.slice/c.service");
-        fs::create_dir_all(&deep).unwrap();
-        fs::write(root.path().join("a.slice/cgroup.procs"), "").unwrap();
-        let walk = walk(root.path());
-        assert!(walk.complete);
-        assert_eq!(walk.found.len(), 3, "directories only: {:?}", walk.found);
-        let number = fs::metadata(&deep).unwrap().ino();
-        assert_eq!(walk.found[&number], Path::new("a.slice/b.slice/c.service"));
-    }
+    directories
 }

@@ -44,12 +44,6 @@ impl View {
 
     /// Takes one character that came from the bytes `start..end`.
     pub(crate) fn push(&mut self, c: char, start: u32, end: u32) -> Pushed {
-        if c.is_ascii() {
-            self.chars.push(c);
-            self.spans.push((start, end));
-            self.invisible = 0;
-            return Pushed::Kept;
-        }
         match fold(c) {
             Some(folded) => {
                 self.chars.push(folded);
@@ -65,13 +59,31 @@ impl View {
         }
     }
 
-    /// Takes characters that are all ASCII, the first of which came from the byte at `start`.
-    pub(crate) fn push_ascii(&mut self, text: &[u8], start: u32) {
+    /// Takes characters that are all [`is_plain`], the first of which came from the byte at `start`.
+    pub(crate) fn push_plain(&mut self, text: &[u8], start: u32) {
         if let Some(end) = u32::try_from(text.len()).ok().and_then(|length| start.checked_add(length)) {
             self.chars.extend(text.iter().map(|byte| char::from(*byte)));
             self.spans.extend((start..end).map(|at| (at, at + 1)));
             self.invisible = 0;
         }
+    }
+
+    /// Takes each `\uXXXX` for the character it stands for. It needs the whole text, so it is nothing for a channel.
+    pub(crate) fn unescape(&mut self) {
+        const LENGTH: usize = 6;
+        let (mut from, mut to) = (0, 0);
+        while from < self.chars.len() {
+            let escaped = self.chars.get(from..from + LENGTH).and_then(unescaped);
+            let length = if escaped.is_some() { LENGTH } else { 1 };
+            if let Some(c) = fold(escaped.unwrap_or(self.chars[from])) {
+                self.chars[to] = c;
+                self.spans[to] = (self.spans[from].0, self.spans[from + length - 1].1);
+                to += 1;
+            }
+            from += length;
+        }
+        self.chars.truncate(to);
+        self.spans.truncate(to);
     }
 
     /// Forgets the first `count` characters and the first `bytes` bytes of the text.
@@ -85,15 +97,31 @@ impl View {
     }
 }
 
+fn unescaped(escape: &[char]) -> Option<char> {
+    let code = escape.strip_prefix(&['\\', 'u'])?;
+    char::from_u32(code.iter().try_fold(0, |number, digit| Some(number * 16 + digit.to_digit(16)?))?)
+}
+
+/// Whether text stands for itself: ASCII that shows, and the white space that lays it out.
+pub(crate) fn is_plain(text: &[u8]) -> bool {
+    // Without a way out early, so that the compiler looks at many bytes at once.
+    text.iter().fold(true, |plain, byte| plain & matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~'))
+}
+
 /// The canonical form of one character; `None` when it shows nothing.
 pub(crate) fn fold(c: char) -> Option<char> {
     let code = u32::from(c);
     match code {
-        0..=0x7f => Some(c),
-        // Soft hyphen, grapheme joiner, Mongolian separators, zero-width, directional marks and isolates, word joiner and
-        // invisible operators, variation selectors, byte order mark, tags.
-        0xad | 0x34f | 0x61c | 0x180b..=0x180f | 0x200b..=0x200f | 0x202a..=0x202e | 0x2060..=0x206f => None,
-        0xfe00..=0xfe0f | 0xfeff | 0xe0000..=0xe0fff => None,
+        0x09 | 0x0a | 0x0d | 0x20..=0x7e => Some(c),
+        // Control characters but the line break.
+        0..=0x1f | 0x7f..=0x84 | 0x86..=0x9f => None,
+        // Unicode's Default_Ignorable_Code_Point: soft hyphen, joiners, fillers, zero-width, directional marks, variation
+        // selectors, byte order mark, shorthand and musical controls, tags; and the interlinear marks.
+        0xad | 0x34f | 0x61c | 0x115f | 0x1160 | 0x17b4 | 0x17b5 | 0x180b..=0x180f | 0x200b..=0x200f => None,
+        0x202a..=0x202e | 0x2060..=0x206f | 0x3164 | 0xfe00..=0xfe0f | 0xfeff | 0xffa0 | 0xfff0..=0xfffb => {
+            None
+        }
+        0x1bca0..=0x1bca3 | 0x1d173..=0x1d17a | 0xe0000..=0xe0fff => None,
         0xff01..=0xff5e => char::from_u32(code - 0xff01 + 0x21),
         // Full stops that IDNA reads as a label separator, and small forms.
         0x3002 | 0xff61 | 0xfe52 | 0x2024 => Some('.'),
@@ -145,6 +173,8 @@ mod tests {
             ("ａｌｉｃｅ＠ｅｘａｍｐｌｅ．ｃｏｍ", "alice@example.com", "full-width forms"),
             ("example。com｡x﹒y", "example.com.x.y", "IDNA's dots and the small one"),
             ("al\u{200b}i\u{ad}c\u{2060}e\u{feff}", "alice", "characters that show nothing"),
+            ("al\u{3164}i\u{115f}c\u{17b4}e\u{ffa0}\u{1d173}", "alice", "fillers, which show nothing either"),
+            ("al\0i\u{8}c\u{7f}e\u{9b}\t\r\n", "alice\t\r\n", "control characters but line breaks and tabs"),
             ("4111\u{a0}1111\u{2009}1111\u{202f}1111", "4111 1111 1111 1111", "unusual spaces"),
             ("4111‐1111–1111−1111", "4111-1111-1111-1111", "unusual dashes"),
             ("𝟒𝟏𝟏𝟏 𝐚𝒃", "4111 ab", "mathematical letters and digits"),

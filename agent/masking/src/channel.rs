@@ -1,6 +1,6 @@
 //! The stream machine of one channel of text.
 
-use crate::canonical::{Pushed, View};
+use crate::canonical::{Pushed, View, is_plain};
 use crate::recognize::{LONGEST, Set, Text};
 use crate::rules::Rules;
 use crate::scan::scan;
@@ -71,10 +71,10 @@ impl Channel {
     }
 
     fn take(&mut self, text: &str) -> Result<(), MaskError> {
-        if text.is_ascii() && !text.is_empty() {
+        if is_plain(text.as_bytes()) && !text.is_empty() {
             let start = offset(self.held.len())?;
             offset(self.held.len() + text.len())?;
-            self.view.push_ascii(text.as_bytes(), start);
+            self.view.push_plain(text.as_bytes(), start);
             self.held.push_str(text);
             return Ok(());
         }
@@ -203,6 +203,7 @@ mod tests {
             ("4111 1111 1111 1112", "4111 1111 1111 1112"),
             ("14111111111111111", "14111111111111111"),
             ("a\u{200b}@\u{200b}b.io\u{200b} 👩\u{200d}👧", "[email]\u{200b} 👩\u{200d}👧"),
+            ("a\0@\u{1b}b.io 41\u{3164}11 1111 1111 1111\u{7}", "[email] [card]\u{7}"),
             ("世界 a@b.io 世界", "世界 [email] 世界"),
             ("alice%40example.com 100%", "[email] 100%"),
             (&long, &long_masked),

@@ -1,6 +1,6 @@
 //! Masks a whole JSON document by walking its tree and collecting edits of its bytes.
 
-use crate::canonical::{Pushed, View};
+use crate::canonical::{Pushed, View, is_plain};
 use crate::encoded;
 use crate::json::{self, Document, Edits, Kind, Member, Node, quote};
 use crate::jsonpath::{Path, Progress, Step};
@@ -198,12 +198,16 @@ impl<'a> Pass<'a> {
         let mut excess = Vec::new();
         offset(raw.len())?;
         if look.simple {
-            self.view.push_ascii(&raw[1..raw.len() - 1], 1);
+            self.view.push_plain(&raw[1..raw.len() - 1], 1);
         } else {
             for (c, start, end) in json::characters(raw) {
                 if self.view.push(c, offset(start)?, offset(end)?) == Pushed::Excess {
                     excess.push((start, end));
                 }
+            }
+            // JSON that is none to us (a key twice, say) may be some to its reader, who decodes it once more.
+            if self.view.chars().contains(&'\\') {
+                self.view.unescape();
             }
         }
 
@@ -273,7 +277,7 @@ impl<'a> Pass<'a> {
 /// What one look at each byte of a string tells: most strings need no more.
 #[derive(Default)]
 struct Look {
-    /// ASCII without escapes: characters are bytes.
+    /// Plain ASCII without escapes: characters are bytes.
     simple: bool,
     /// There may be an `@`, however written.
     signs: bool,
@@ -284,7 +288,7 @@ struct Look {
 
 impl Look {
     fn at(raw: &[u8]) -> Self {
-        let simple = raw.is_ascii() && !raw.contains(&b'\\');
+        let simple = is_plain(raw) && !raw.contains(&b'\\');
         if !simple {
             return Self { simple, signs: true, digits: true, coded: true };
         }
@@ -338,22 +342,20 @@ const TRAITS: [u8; 256] = {
     traits
 };
 
-/// The digits of a number that is an integer of at most 19 digits: `4.1e1` is 41. A fraction is no card number, and
-/// vectors are full of long ones.
+/// The integer part of a number, if it has at most 19 digits: `4.1e1` is 41. Digits behind the point are no card number,
+/// and vectors are full of them.
 fn integer_digits(raw: &[u8]) -> Option<String> {
     const MOST: usize = 19;
     let text = std::str::from_utf8(raw).ok()?.trim_start_matches('-');
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let exponent: i64 = exponent.parse().ok()?;
-    let significant = format!("{whole}{fraction}");
-    let trimmed = significant.trim_end_matches('0');
-    // The number is `trimmed` × 10^zeros.
-    let dropped = i64::try_from(significant.len() - trimmed.len()).ok()?;
-    let zeros = exponent - i64::try_from(fraction.len()).ok()? + dropped;
-    let zeros = usize::try_from(zeros).ok()?;
-    let digits = trimmed.trim_start_matches('0');
-    (digits.len() + zeros <= MOST).then(|| format!("{digits}{}", "0".repeat(zeros)))
+    let written = format!("{whole}{fraction}");
+    let places = i64::try_from(whole.len()).ok()?.checked_add(exponent)?;
+    let places = usize::try_from(places).ok()?;
+    let cut = written.get(..places).unwrap_or(&written).trim_start_matches('0');
+    let zeros = if cut.is_empty() { 0 } else { places.saturating_sub(written.len()) };
+    (cut.len().saturating_add(zeros) <= MOST).then(|| format!("{cut}{}", "0".repeat(zeros)))
 }
 
 fn decoded(raw: &[u8]) -> Result<String, MaskError> {
@@ -392,6 +394,12 @@ mod tests {
             (r#"{"a":"to alice@example.com\n"}"#, r#"{"a":"to [email]\n"}"#, "only the match"),
             (r#""alice\u0040example\u002ecom""#, r#""[email]""#, "escapes"),
             (r#""\u0061\u006cice@example.com\u0021""#, r#""[email]\u0021""#, "escapes keep their place"),
+            (r#""alice\u0000@\u007fexample.com""#, r#""[email]""#, "control characters"),
+            (
+                "\"alice@\u{7f}example.com\"",
+                r#""[email]""#,
+                "the one control character that JSON leaves unescaped",
+            ),
             (r#"{"bob@example.com":1}"#, r#"{"[email]":1}"#, "keys"),
             (
                 r#"{"a@b.io":1,"c@d.io":2,"[email]~2":3}"#,
@@ -400,13 +408,13 @@ mod tests {
             ),
             (r#"{"card":4111111111111111}"#, r#"{"card":"[card]"}"#, "numbers"),
             (
-                r#"[4111111111111111.0, 4.111111111111111e15]"#,
-                r#"["[card]", "[card]"]"#,
+                r#"[4111111111111111.0, 4.111111111111111e15, -0.4111111111111111E+16, 4111111111111111.5, 41111111111111115e-1]"#,
+                r#"["[card]", "[card]", "[card]", "[card]", "[card]"]"#,
                 "numbers in other notations",
             ),
             (
-                r#"[0.4111111111111111, -0.0, 1e999, 1e-9, 0]"#,
-                r#"[0.4111111111111111, -0.0, 1e999, 1e-9, 0]"#,
+                r#"[0.4111111111111111, -0.0, 1e999, 1e-9, 0, 0e9223372036854775807, 1e9223372036854775807, 1e-9223372036854775808]"#,
+                r#"[0.4111111111111111, -0.0, 1e999, 1e-9, 0, 0e9223372036854775807, 1e9223372036854775807, 1e-9223372036854775808]"#,
                 "fractions",
             ),
             (
@@ -416,6 +424,16 @@ mod tests {
             ),
             (r#""[\"alice\\u0040example.com\"]""#, r#""[\"[email]\"]""#, "escapes within JSON in a string"),
             (r#""{not json alice@example.com""#, r#""{not json [email]""#, "what only looks like JSON"),
+            (
+                r#"{"arguments":"{\"a\":1,\"a\":2,\"to\":\"\\u0061lice@\\u0065xample.com\"}"}"#,
+                r#"{"arguments":"{\"a\":1,\"a\":2,\"to\":\"[email]\"}"}"#,
+                "escapes within JSON in a string that a strict reader refuses",
+            ),
+            (
+                r#""say alice@\\u0065xample\\u200b.com \\u00""#,
+                r#""say [email] \\u00""#,
+                "escapes within text",
+            ),
             (r#""x YWxpY2VAZXhhbXBsZS5jb20= y a@b.io""#, r#""x [email] y [email]""#, "base64"),
             (
                 r#""a@b.io616c696365406578616d706c652e636f6d""#,
@@ -426,6 +444,27 @@ mod tests {
         ] {
             assert_eq!(redacted(document, &[]).as_deref(), Ok(masked), "{why}");
         }
+    }
+
+    #[test]
+    fn the_deepest_document_needs_little_stack() {
+        let nest =
+            |inner: &str| format!("{}{inner}{}", "[".repeat(json::MOST_DEPTH), "]".repeat(json::MOST_DEPTH));
+        let mut document = nest("\"a@b.io\"");
+        for _ in 0..MOST_NESTED {
+            document = nest(&quote(&document));
+        }
+        let small = std::thread::Builder::new().stack_size(1 << 20);
+        let masked =
+            small.spawn(move || redacted(&document, &["$..never"])).unwrap().join().unwrap().unwrap();
+        assert!(masked.contains("[email]"));
+    }
+
+    #[test]
+    fn a_document_of_very_many_values_is_refused() {
+        let document = |values: usize| format!("[{}0]", "0,".repeat(values - 2));
+        assert!(json::parse(document(json::MOST_VALUES).as_bytes()).is_ok(), "as many as are allowed");
+        assert!(json::parse(document(json::MOST_VALUES + 1).as_bytes()).is_err(), "one more");
     }
 
     #[test]
@@ -559,6 +598,27 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn escapes_and_invisible_characters_hide_nothing(
+            spellings in prop::collection::vec(0usize..5, 17),
+            before in "[ -~\u{200b}\u{3164}]{0,12}",
+            keys in prop::sample::select(vec![("", ""), ("{\"a\":1,\"to\":\"", "\"}"), ("{\"a\":1,\"a\":2,\"to\":\"", "\"}")]),
+        ) {
+            let hidden: String = "alice@example.com".chars().zip(&spellings).map(|(c, spelling)| match spelling {
+                0 => format!("\\u{:04x}", u32::from(c)),
+                1 => format!("\\u{:04X}", u32::from(c)),
+                2 => format!("{c}\u{ffa0}"),
+                3 => format!("\0{c}"),
+                _ => c.to_string(),
+            }).collect();
+            let (open, close) = keys;
+            let text = if open.is_empty() { format!("{before} {hidden}{close}") } else { format!("{open}{hidden}{close}") };
+            let document = serde_json::json!({"text": text, "list": [text]}).to_string();
+            let masked = redacted(&document, &[]).unwrap();
+            prop_assert_eq!(masked.matches("[email]").count(), 2, "{}", masked);
+            prop_assert!(serde_json::from_str::<serde_json::Value>(&masked).is_ok(), "{}", masked);
+        }
+
         #[test]
         fn the_reader_agrees_with_another(value in any_json()) {
             for written in [serde_json::to_string(&value).unwrap(), serde_json::to_string_pretty(&value).unwrap()] {

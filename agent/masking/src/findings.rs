@@ -23,12 +23,4 @@ impl Findings {
     pub(crate) fn count(&mut self, entity: Entity) {
         *self.entities.entry(entity).or_default() += 1;
     }
-
-    /// Adds what another scan found.
-    pub fn add(&mut self, other: &Self) {
-        for (entity, count) in &other.entities {
-            *self.entities.entry(*entity).or_default() += count;
-        }
-        self.fields += other.fields;
-    }
 }

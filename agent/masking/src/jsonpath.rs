@@ -23,7 +23,7 @@ enum Selector {
 }
 
 /// One step from a value to one in it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) enum Step<'a> {
     Name(&'a str),
     Index(usize),

@@ -25,7 +25,7 @@
 //! an entity, `block` wins; otherwise the first mask does.
 //!
 //! ## JSON
-//! Read by an own strict scanner (RFC 8259; UTF-8; at most 128 levels; duplicate keys refused), and rewritten by
+//! Read by an own strict scanner (RFC 8259; UTF-8; at most 128 levels and 4,194,304 values; duplicate keys refused), and rewritten by
 //! byte spans: what is not masked stays byte for byte. Strings, keys and numbers are scanned; a string that holds a JSON
 //! object or array is masked as JSON and stays valid JSON.
 //!
@@ -33,7 +33,7 @@
 //! * It does not find names of people, nor anything else that needs a model of the language.
 //! * It does not join two strings of a document: an address split over two content parts is not seen.
 //! * It decodes `%40`-like escapes and HTML references of `@` and `.`, not percent-encoding at large. Runs of base64
-//!   and hexadecimal are decoded in whole documents, one level, not in channels.
+//!   and hexadecimal, and `\uXXXX` that is left in a text, are decoded in whole documents, one level, not in channels.
 //! * It never says where or what it found: [`Findings`] counts, errors and `Debug` output hold no text.
 
 mod canonical;

@@ -257,7 +257,6 @@ mod tests {
             issuer: "https://login.example.eu".to_owned(),
             subject: "someone".to_owned(),
             groups: groups.iter().map(|group| (*group).to_owned()).collect(),
-            token_id: None,
         }
     }
 

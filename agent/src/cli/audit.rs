@@ -1,10 +1,11 @@
 //! `bailiwick audit`: verify the trail, or read it. Both work beside a running agent and on a copy.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::text::wrapped;
 use bailiwick_audit::{AuditError, KeySource, Verified, records, verify_since};
 use serde_json::{Value, json};
 
@@ -81,8 +82,12 @@ pub(super) fn run(args: &AuditArgs) -> ExitCode {
         AuditCommand::Verify(args) => verify(args),
         AuditCommand::Show(args) => show(args),
     };
+    // Folded for a terminal; one record a line for grep.
+    let folds = matches!(&args.command, AuditCommand::Show(show) if !show.json) && io::stdout().is_terminal();
+    let out =
+        if folds { answer.out.lines().map(|line| wrapped(line, 10) + "\n").collect() } else { answer.out };
     // A reader that has seen enough (`| head`) closes the pipe: no reason to complain.
-    let _ = io::stdout().lock().write_all(answer.out.as_bytes());
+    let _ = io::stdout().lock().write_all(out.as_bytes());
     let _ = io::stderr().lock().write_all(answer.err.as_bytes());
     ExitCode::from(answer.code)
 }
@@ -114,7 +119,11 @@ fn show(args: &ShowArgs) -> Answer {
         found.and_then(|directory| records(&directory).map_err(|error| (code_of(&error), error.to_string())));
     let found = match found {
         Ok(found) => found,
-        Err((code, problem)) => return refusal(args.json, code, &problem),
+        Err((code, problem)) if args.json => {
+            let out = format!("{}\n", json!({ "tampered": code == TAMPERED, "error": problem }));
+            return Answer { code, out, err: String::new() };
+        }
+        Err((code, problem)) => return refusal(false, code, &problem),
     };
     let mut out = String::new();
     for (index, bytes) in found {

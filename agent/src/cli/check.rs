@@ -1,6 +1,7 @@
 //! `bailiwick check`: every error of a config at once.
 
 use super::ConfigPath;
+use super::text::wrapped;
 use crate::config::settings::Settings;
 use crate::config::{self, HostFacts};
 use serde_json::json;
@@ -13,6 +14,9 @@ use std::process::ExitCode;
 pub(super) struct CheckArgs {
     #[command(flatten)]
     config: ConfigPath,
+    /// Say instead what this kernel and host can hold, and which law is weakened by what they cannot. Needs root.
+    #[arg(long)]
+    host: bool,
     /// Print JSON: an array of errors, or an object that sums the config up.
     #[arg(long)]
     json: bool,
@@ -22,6 +26,9 @@ pub(super) struct CheckArgs {
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command's answer goes to the terminal")]
 pub(super) fn run(args: &CheckArgs) -> ExitCode {
     let path = args.config.config.as_path();
+    if args.host {
+        return super::host::run(path, args.json);
+    }
     match config::load(path, &HostFacts::for_check()) {
         Ok(settings) => {
             if args.json {
@@ -57,7 +64,7 @@ fn summary(path: &Path, settings: &Settings) -> String {
     }
     let _ = writeln!(text, "  proxy    {}, trail of {}", settings.proxy.listen, settings.audit.origin);
     for warning in &settings.warnings {
-        let _ = writeln!(text, "warning: {warning}");
+        let _ = writeln!(text, "{}", wrapped(&format!("warning: {warning}"), 4));
     }
     text
 }

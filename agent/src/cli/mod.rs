@@ -6,9 +6,14 @@
 
 mod audit;
 mod check;
+mod host;
+mod log;
 mod release;
+mod reload;
 mod run;
+mod selftest;
 mod status;
+mod text;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -16,7 +21,7 @@ use std::process::ExitCode;
 
 /// Keeps a self-hosted AI model's data inside its jurisdiction, and proves it.
 #[derive(Debug, Parser)]
-#[command(name = "bailiwick", version, about)]
+#[command(name = "bailiwick", version, about, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -32,9 +37,21 @@ enum Command {
     Status(status::StatusArgs),
     /// Show and verify the audit trail.
     Audit(audit::AuditArgs),
-    /// Take the guard down; the only way to unguard a model.
+    /// Let the running agent take the config as it is now; streams go on.
+    Reload(reload::ReloadArgs),
+    /// Try the harmless attacks on this very host.
+    Selftest(selftest::SelftestArgs),
+    /// Take the guard down, on record; the agent must be stopped.
     Release(release::ReleaseArgs),
 }
+
+/// Said at the end of every help text.
+const EXIT_CODES: &str = "Exit codes: 0 it is so; 1 it is not so (not guarded, tampered, failed while running); \
+    2 the input or the host cannot be used, and nothing was changed.\n\
+    Config: /etc/bailiwick/bailiwick.toml. Alerts: journalctl -t bailiwick. Log: journalctl -u bailiwick.";
+
+/// What the agent tells systemd when it stays on the policy before.
+pub(crate) const RELOAD_REFUSED: &str = "refused";
 
 /// Where the config is unless `--config` says otherwise.
 const DEFAULT_CONFIG: &str = "/etc/bailiwick/bailiwick.toml";
@@ -47,6 +64,15 @@ struct ConfigPath {
     config: PathBuf,
 }
 
+/// Reading pins and changing the guard is root's; said before anything else is tried.
+fn need_root() -> Result<(), &'static str> {
+    if nix::unistd::geteuid().is_root() {
+        Ok(())
+    } else {
+        Err("this needs root, since only root may look at what the kernel holds; run it with sudo")
+    }
+}
+
 /// Parses the arguments and runs one command.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -55,6 +81,8 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Audit(args) => audit::run(&args),
+        Command::Reload(args) => reload::run(&args),
+        Command::Selftest(args) => selftest::run(&args),
         Command::Release(args) => release::run(&args),
     }
 }

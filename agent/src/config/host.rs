@@ -19,21 +19,21 @@ pub struct HostFacts {
     pub check_files: bool,
 }
 
-/// The slice that the shipped unit puts the agent in.
-const SHIPPED_SLICE: &str = "bailiwick.slice/bailiwick-agent.slice";
+/// The slice that the shipped unit puts the agent in, and the only one that it runs in.
+pub const AGENT_SLICE: &str = "bailiwick.slice/bailiwick-agent.slice";
 
 /// Where systemd puts the credentials of the shipped unit.
 const SHIPPED_CREDENTIALS: &str = "/run/credentials/bailiwick.service";
 
 impl HostFacts {
-    /// For the agent itself, which runs in `agent_cgroup`.
+    /// For the agent itself.
     #[must_use]
-    pub fn of_this_host(agent_cgroup: PathBuf, mask_key: [u8; 32]) -> Self {
+    pub fn of_this_host(mask_key: [u8; 32]) -> Self {
         let directory =
             std::env::var_os("CREDENTIALS_DIRECTORY").unwrap_or_else(|| OsString::from(SHIPPED_CREDENTIALS));
         Self {
             credentials_directory: Some(PathBuf::from(directory)),
-            agent_cgroup,
+            agent_cgroup: PathBuf::from(AGENT_SLICE),
             hostname: hostname(),
             mask_key,
             check_files: true,
@@ -46,7 +46,7 @@ impl HostFacts {
     pub fn for_inspection() -> Self {
         Self {
             credentials_directory: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
-            agent_cgroup: PathBuf::from(SHIPPED_SLICE),
+            agent_cgroup: PathBuf::from(AGENT_SLICE),
             hostname: hostname(),
             mask_key: [0; 32],
             check_files: false,

@@ -33,7 +33,7 @@ mod report;
 pub mod settings;
 
 pub use errors::{ConfigError, ConfigErrors, Problem};
-pub use host::HostFacts;
+pub use host::{AGENT_SLICE, HostFacts};
 
 use report::{Place, Report};
 use settings::Settings;
@@ -87,7 +87,15 @@ pub fn compile(text: &str, path: &Path, host: &HostFacts) -> Result<Settings, Co
 
 fn read(path: &Path) -> Result<String, (String, &'static str)> {
     const NAME_IT: &str = "name the file with --config";
-    let file = std::fs::File::open(path).map_err(|error| (format!("cannot be read: {error}"), NAME_IT))?;
+    let file = std::fs::File::open(path).map_err(|error| {
+        let cure = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => {
+                "run this as root (sudo), or name another file with --config"
+            }
+            _ => NAME_IT,
+        };
+        (format!("cannot be read: {error}"), cure)
+    })?;
     let mut bytes = Vec::new();
     file.take(LONGEST_FILE + 1)
         .read_to_end(&mut bytes)

@@ -23,6 +23,7 @@ pub(super) struct Config {
 pub(super) struct Host {
     pub(super) name: Text,
     pub(super) region: Text,
+    pub(super) accept: Texts,
 }
 
 pub(super) struct Region {
@@ -137,7 +138,11 @@ impl Config {
 
 impl Host {
     fn read(mut table: Table<'_>) -> Self {
-        let host = Self { name: table.string("name", Optional), region: table.string("region", Required) };
+        let host = Self {
+            name: table.string("name", Optional),
+            region: table.string("region", Required),
+            accept: table.strings("accept", Optional),
+        };
         table.finish();
         host
     }

@@ -1,5 +1,6 @@
 //! What a config means once it has compiled: only [`super::compile()`] makes these.
 
+use crate::preflight::Weakness;
 use bailiwick_kernel::Rules;
 use bailiwick_masking::Mask;
 use bailiwick_policy::{AccessPolicy, Name, RegionTable};
@@ -29,6 +30,8 @@ pub struct Settings {
     pub audit: Audit,
     /// What the kernel is told; the scope of the agent itself included.
     pub kernel: Rules,
+    /// What this host leaves open and the operator accepts; the agent starts all the same.
+    pub accepted: Vec<Weakness>,
     /// Things that compile but deserve a word, each a full sentence with its cure.
     pub warnings: Vec<String>,
 }
@@ -69,7 +72,7 @@ pub enum ServerPreset {
 }
 
 /// The proxy's listener.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Proxy {
     /// Where it listens.
     pub listen: SocketAddr,
@@ -80,7 +83,7 @@ pub struct Proxy {
 }
 
 /// Certificate chain and key, PEM.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Tls {
     /// Chain, leaf first.
     pub certificate: PathBuf,
@@ -89,7 +92,7 @@ pub struct Tls {
 }
 
 /// An OIDC issuer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issuer {
     /// Exactly as in `iss`; `https`, or `http` to a loopback address only.
     pub url: String,
@@ -106,7 +109,7 @@ pub struct Issuer {
 }
 
 /// The audit trail.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Audit {
     /// Owned by the agent, mode 0700.
     pub directory: PathBuf,

@@ -246,6 +246,12 @@ fn what_compiles_but_deserves_a_word_is_a_warning() {
             "holds every address",
         ),
         ("\"192.0.2.10/32\"", "\"::/0\"", "\"llama\": the exception ::/0 allows every address", "too wide"),
+        (
+            "[[access]]",
+            "[[issuer]]\nurl = \"https://partner.example\"\naudience = \"b\"\nregion = \"eu\"\n\n[[access]]",
+            "each of the issuers https://login.example.eu, https://partner.example may vouch for every group",
+            "a group has no issuer",
+        ),
         ("[::]:8443", "[::]:0", "proxy.listen: port 0", "another port at every start"),
     ] {
         let text = if old.is_empty() { WHOLE.to_owned() } else { with(old, new) };
@@ -375,6 +381,20 @@ fn each_mistake_is_told_with_its_place_its_cure_and_the_nearest_name() {
         ("\"llama.cpp\"", "\"llamacpp\"", UnknownWord, "model[0].server \"llamacpp\"", "\"llama.cpp\""),
         ("\"shadow\"", "\"shadwo\"", UnknownWord, "model[0].egress.mode \"shadwo\"", "\"shadow\""),
         ("[\"chat\"]", "[\"chats\"]", UnknownWord, "access[0].endpoints[0] \"chats\"", "\"chat\""),
+        (
+            "[host]",
+            "[host]\naccept = [\"raw-socket\"]",
+            UnknownWord,
+            "host.accept[0] \"raw-socket\"",
+            "\"raw-sockets\"",
+        ),
+        (
+            "[host]",
+            "[host]\naccept = [\"ptrace\", \"ptrace\"]",
+            Duplicate,
+            "host.accept[1] \"ptrace\"",
+            "take one out",
+        ),
         // What is taken.
         (
             "name = \"phi\"",
@@ -689,7 +709,7 @@ fn a_file_that_cannot_be_read_is_told_too() {
 #[test]
 fn issuers_on_this_host_may_speak_http() {
     for url in [
-        "http://localhost:8080/realm",
+        "http://127.0.0.1:8080/realm",
         "http://127.0.0.1:1",
         "http://[::1]:9000",
         "https://[2001:db8::1]:8443/a/",

@@ -74,6 +74,8 @@ impl Alert {
         let destination = event.destination;
         let who = self.who();
         let (cause, cure) = explain(event.reason);
+        let cure =
+            if scope == AGENT && event.reason == Reason::DestinationNotAllowed { AGENT_CURE } else { cure };
         let act = match event.hook {
             Hook::Connect => format!("{protocol} connection to {destination}"),
             Hook::SendMessage => format!("{protocol} datagram to {destination}"),
@@ -161,6 +163,11 @@ impl Alert {
     }
 }
 
+/// The agent's own scope (see `config`), which no [[model]] table describes.
+const AGENT: &str = "agent";
+const AGENT_CURE: &str = "If it is the issuer or its name server (port 53), add its address to the networks of \
+    the region that the [[issuer]] names";
+
 /// Cause and cure of each reason; the sentences of the alert.
 fn explain(reason: Reason) -> (&'static str, &'static str) {
     match reason {
@@ -177,7 +184,7 @@ fn explain(reason: Reason) -> (&'static str, &'static str) {
             "Move the service to another port, or run the model server inside its slice",
         ),
         Reason::DestinationNotAllowed => (
-            "the destination is in no region that this model may reach",
+            "the destination is in no region that it may reach",
             "If it must be reached, add its network to an allowed region or to [[model.egress.allow]] with a reason",
         ),
         Reason::ProtocolNotAllowed => (
@@ -305,6 +312,52 @@ mod tests {
         let remote = Event { cgroup_id: 0, cgroup: None, ..packet };
         let alert = Alert::new(&remote, &RegionTable::default());
         assert!(!alert.fields().iter().any(|(key, _)| *key == "BAILIWICK_UNIT"), "nobody is made up");
+    }
+
+    #[test]
+    fn the_unit_is_the_innermost_service_or_scope() {
+        for (cgroup, expected, why) in [
+            (Some("bailiwick.slice/bailiwick-llama.slice/llama.service"), Some("llama.service"), "a service"),
+            (Some("system.slice/docker-1f2e.scope/inner"), Some("docker-1f2e.scope"), "below a scope"),
+            (Some("user.slice"), None, "a slice is no unit"),
+            (Some(""), None, "the root is no unit"),
+            (None, None, "nothing"),
+        ] {
+            let event = Event {
+                cgroup: cgroup.map(Into::into),
+                ..event(Hook::Connect, Reason::DestinationNotAllowed)
+            };
+            assert_eq!(event.unit(), expected, "{why}");
+            let fields = Alert::new(&event, &RegionTable::default()).fields();
+            let told = fields.iter().find(|(key, _)| *key == "BAILIWICK_UNIT").map(|(_, unit)| unit.as_str());
+            assert_eq!(told, expected, "{why}");
+        }
+    }
+
+    #[test]
+    fn the_agents_own_refusals_name_the_issuer() {
+        let own = Event {
+            scope: Some(Name::new("agent").unwrap()),
+            ..event(Hook::Connect, Reason::DestinationNotAllowed)
+        };
+        let message = Alert::new(&own, &RegionTable::default()).message();
+        assert!(message.contains("[[issuer]]") && !message.contains("[[model.egress.allow]]"), "{message}");
+    }
+
+    #[test]
+    fn the_journals_catalog_explains_every_kind_of_alert() {
+        let catalog = include_str!("../../../config/journal/bailiwick.catalog");
+        let kinds = [
+            (Hook::Connect, Reason::NotProxy),
+            (Hook::Egress, Reason::DestinationNotAllowed),
+            (Hook::Ingress, Reason::Sealed),
+            (Hook::Bind, Reason::PortReserved),
+        ];
+        for (hook, reason) in kinds {
+            let alert = Alert::new(&event(hook, reason), &RegionTable::default());
+            assert!(catalog.contains(&format!("-- {}\n", alert.message_id())), "{hook:?} {reason:?}");
+        }
+        assert_eq!(catalog.matches("\n-- ").count(), 3, "and nothing else");
     }
 
     #[test]

@@ -24,17 +24,24 @@ use crate::config::settings::Settings;
 use bailiwick_audit::Log;
 use bailiwick_kernel::{Events, KernelError};
 use std::sync::Arc;
+use tokio::sync::watch;
 
-/// Tells every event from `events` to the journal and to the trail, until the event stream breaks.
+/// Tells every event from `events` to the journal and to the trail, until the event stream breaks. Regions are named as the
+/// policy that is current then names them.
 ///
 /// # Errors
 /// The event stream's own error. A trail that cannot be written does not end the stream: each loss is said
 /// in the journal, and the proxy refuses requests by itself.
-pub async fn report(settings: Arc<Settings>, log: Log, mut events: Events) -> Result<(), KernelError> {
+pub async fn report(
+    settings: watch::Receiver<Arc<Settings>>,
+    log: Log,
+    mut events: Events,
+) -> Result<(), KernelError> {
     let journal = journal::Journal::start();
     loop {
         let event = events.next().await?;
-        let alert = Alert::new(&event, &settings.regions);
+        let current = Arc::clone(&settings.borrow());
+        let alert = Alert::new(&event, &current.regions);
         let record = alert.record();
         journal.send(alert);
         if let Err(error) = log.append(record).await {

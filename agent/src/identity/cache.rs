@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     fn someone() -> Principal {
-        Principal { issuer: "i".into(), subject: "s".into(), groups: vec![], token_id: None }
+        Principal { issuer: "i".into(), subject: "s".into(), groups: vec![] }
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(super) enum DiscoveryError {
     )]
     AnotherIssuer,
     #[error(
-        "the discovery document's jwks_uri is not https (nor loopback http under a loopback http issuer)"
+        "the discovery document's jwks_uri is not https (nor at the address and port of a loopback http issuer)"
     )]
     KeysUrl,
     #[error("fetching the keys: {0}")]
@@ -44,12 +44,13 @@ pub(super) async fn fetch_key_set(issuer: &Issuer) -> Result<Bytes, DiscoveryErr
     let (url, transport) = classify(&well_known).ok_or(DiscoveryError::IssuerUrl)?;
     let ca = issuer.ca.as_deref();
     let document = fetch::get(&url, transport, ca).await.map_err(DiscoveryError::Document)?;
-    let keys_url = keys_url(&document, &issuer.url, transport)?;
+    let keys_url = keys_url(&document, &issuer.url, &url)?;
     fetch::get(&keys_url, transport, ca).await.map_err(DiscoveryError::Keys)
 }
 
-/// Where the document says the keys are, once it has proved to be this issuer's.
-fn keys_url(document: &[u8], issuer: &str, transport: Transport) -> Result<Uri, DiscoveryError> {
+/// Where the document says the keys are, once it has proved to be this issuer's. In the clear it may only name its own
+/// address and port: others of this host, a model's among them, listen on the loopback, too.
+fn keys_url(document: &[u8], issuer: &str, fetched_from: &Uri) -> Result<Uri, DiscoveryError> {
     let document: Document =
         serde_json::from_slice(document).map_err(|_| DiscoveryError::DocumentUnreadable)?;
     if document.issuer != issuer {
@@ -57,7 +58,11 @@ fn keys_url(document: &[u8], issuer: &str, transport: Transport) -> Result<Uri, 
     }
     match classify(&document.jwks_uri) {
         Some((url, Transport::Tls)) => Ok(url),
-        Some((url, Transport::PlainLoopback)) if transport == Transport::PlainLoopback => Ok(url),
+        Some((url, Transport::PlainLoopback))
+            if url.scheme() == fetched_from.scheme() && url.authority() == fetched_from.authority() =>
+        {
+            Ok(url)
+        }
         Some((_, Transport::PlainLoopback)) | None => Err(DiscoveryError::KeysUrl),
     }
 }
@@ -132,7 +137,20 @@ mod tests {
             ("[]", false, "not an object"),
         ];
         for (document, good, why) in rows {
-            assert_eq!(keys_url(document.as_bytes(), url, Transport::Tls).is_ok(), good, "{why}");
+            assert_eq!(keys_url(document.as_bytes(), url, &Uri::from_static(url)).is_ok(), good, "{why}");
+        }
+        let beside = "http://127.0.0.1:9000";
+        for (keys, good, why) in [
+            ("http://127.0.0.1:9000/k", true, "its own port"),
+            ("http://127.0.0.1:8000/k", false, "another port of this host, such as a model's"),
+            ("http://[::1]:9000/k", false, "another address of this host"),
+        ] {
+            let document = format!(r#"{{"issuer":"{beside}","jwks_uri":"{keys}"}}"#);
+            assert_eq!(
+                keys_url(document.as_bytes(), beside, &Uri::from_static(beside)).is_ok(),
+                good,
+                "{why}"
+            );
         }
     }
 }

@@ -41,7 +41,7 @@ pub(super) enum FetchError {
     Tls(#[from] rustls::Error),
     #[error("no answer within {} s", TIMEOUT.as_secs())]
     TimedOut,
-    #[error("cannot be reached: {0}")]
+    #[error("cannot be reached: {}{}", causes(.0), cure(.0))]
     Unreachable(#[source] hyper_util::client::legacy::Error),
     #[error("answered with status {0} where 200 is due (redirects are not followed)")]
     Status(StatusCode),
@@ -78,6 +78,31 @@ async fn exchange(url: &Uri, transport: Transport, ca: Option<&Path>) -> Result<
     }
     let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await.map_err(|_| FetchError::Body)?;
     Ok(body.to_bytes())
+}
+
+/// What is at the bottom of it: "client error (Connect)" alone helps nobody.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// The guard refuses the agent's own calls out of the issuer's region with EPERM, those to a name server included.
+fn cure(error: &dyn std::error::Error) -> &'static str {
+    let text = causes(error);
+    if text.contains("Operation not permitted") {
+        "; the guard refused it: the region that the [[issuer]] names must hold the issuer's addresses"
+    } else if text.contains("dns error") {
+        "; the region that the [[issuer]] names must also hold the host's name servers (/etc/resolv.conf)"
+    } else if text.contains("certificate") {
+        "; if the issuer has an authority of its own, name it: ca = \"/path/to/ca.pem\""
+    } else {
+        ""
+    }
 }
 
 fn client_config(ca: Option<PathBuf>) -> Result<ClientConfig, FetchError> {

@@ -139,7 +139,12 @@ impl KeyStore {
             Ok(set) => *self.held.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(set)),
             Err(cause) => {
                 let serving = self.serving().is_some();
-                tracing::warn!(issuer = %self.issuer.url, %cause, serving_last_good_keys = serving, "the issuer's keys could not be fetched");
+                let meanwhile =
+                    if serving { "the last good ones serve on" } else { "its callers are refused with 503" };
+                tracing::warn!(
+                    "issuer {}: its keys could not be fetched, {meanwhile}: {cause}",
+                    self.issuer.url
+                );
             }
         }
     }

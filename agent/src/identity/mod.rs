@@ -94,6 +94,31 @@ impl Authenticator {
         Self { issuers: issuers.into_iter().map(trust).collect(), cache: TokenCache::default() }
     }
 
+    /// An authenticator for other issuers that goes on with the keys of those that are unchanged. Tokens that were verified
+    /// before are verified anew: what they must hold may have changed.
+    #[must_use]
+    pub fn with_issuers(&self, issuers: Vec<Issuer>, timing: Timing) -> Self {
+        let known = |issuer: &Issuer| self.issuers.iter().find(|trusted| trusted.issuer == *issuer);
+        let trust = |issuer: Issuer| {
+            let keys = known(&issuer).map_or_else(
+                || Arc::new(KeyStore::new(&issuer, timing)),
+                |trusted| Arc::clone(&trusted.keys),
+            );
+            Trusted { keys, issuer }
+        };
+        Self { issuers: issuers.into_iter().map(trust).collect(), cache: TokenCache::default() }
+    }
+
+    /// Fetches every issuer's keys in the background, so that an issuer that cannot be reached is said when the
+    /// agent starts and not when the first caller comes. Call it inside a runtime.
+    pub fn warm_up(&self) {
+        for trusted in &self.issuers {
+            let keys = Arc::clone(&trusted.keys);
+            // An error has been logged where it happened; callers get their own.
+            tokio::spawn(async move { keys.current().await.map(drop) });
+        }
+    }
+
     /// Reads `Authorization: Bearer`, verifies signature, issuer, audience, times, and reads the groups.
     ///
     /// # Errors
@@ -127,6 +152,14 @@ impl Authenticator {
         self.cache.put(digest, keys.generation(), verified.good_until, now, &verified.principal);
         Ok(verified.principal)
     }
+}
+
+/// Reads a token and checks its claims as if its signature had been verified. For fuzzing only: the agent is never
+/// built with this.
+#[cfg(fuzzing)]
+pub fn believe(text: &str, issuer: &Issuer, now: u64) -> Result<Principal, AuthenticationError> {
+    let token = Token::parse(text)?;
+    Ok(token.verify_claims(issuer, now)?.principal)
 }
 
 #[cfg(test)]

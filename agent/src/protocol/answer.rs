@@ -1,7 +1,7 @@
 //! An answer on its way to the caller.
 
 use super::stream::{OPAQUE_ANSWER, Stream, is_opaque, silence_within};
-use super::{Endpoint, ProtocolError, error_body};
+use super::{ProtocolError, error_body};
 use bailiwick_masking::json::{self, Edits};
 use bailiwick_masking::{Findings, Masker};
 use bytes::Bytes;
@@ -51,12 +51,7 @@ impl Answer {
     ///
     /// # Errors
     /// `answer-not-inspectable` (502)
-    pub fn new(
-        _endpoint: &Endpoint,
-        _status: StatusCode,
-        content_type: Option<&str>,
-        masker: Masker,
-    ) -> Result<Self, ProtocolError> {
+    pub fn new(content_type: Option<&str>, masker: Masker) -> Result<Self, ProtocolError> {
         let essence = content_type.map(essence);
         let events = essence.as_deref() == Some("text/event-stream");
         let state = match essence.as_deref() {
@@ -170,14 +165,11 @@ fn document(bytes: &[u8], masker: &Masker, findings: &mut Findings) -> Result<Ve
 mod tests {
     use super::*;
     use bailiwick_masking::{Action, Entity, Mask};
-    use bailiwick_policy::Operation;
     use std::sync::Arc;
-
-    const CHAT: Endpoint = Endpoint { name: "chat", operation: Operation::Chat };
 
     fn answer(content_type: Option<&str>, action: Option<Action>) -> Result<Answer, ProtocolError> {
         let masks = action.map(|action| Arc::new(Mask::new(Entity::ALL, &[], action, [7; 32]).unwrap()));
-        Answer::new(&CHAT, StatusCode::OK, content_type, Masker { masks: masks.into_iter().collect() })
+        Answer::new(content_type, Masker { masks: masks.into_iter().collect() })
     }
 
     fn whole(body: &str, action: Action) -> Result<String, ProtocolError> {

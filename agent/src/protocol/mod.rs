@@ -16,6 +16,8 @@
 //!   only say *how*: as a piece of a longer text, as a text of its own, or not at all because it cannot be scanned.
 //! * A stream's text, put together per choice and path, is what masking the whole text gives, wherever the network cut it.
 //!   Text that is held back is released as an event of the same shape before the choice finishes.
+//! * A stream is of events with choices, or with an error; pieces of text in another shape could not be put together, so
+//!   such a stream is refused.
 //! * What cannot be scanned is refused (images, audio, files, token ids in a request) or taken out (log probabilities and
 //!   token ids in an answer: they spell the text out, token by token, and become `null`).
 //! * What is not changed stays byte for byte. Without masks an answer is not even read.

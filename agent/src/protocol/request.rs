@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 /// A request body, ready for the model.
 pub struct Request {
-    /// Masked, identity fields removed (`user`, `safety_identifier`, `metadata.user_id`), else byte for byte.
+    /// Masked, identity fields removed (`user`, `safety_identifier`, `prompt_cache_key`, `metadata.user_id`), else byte for byte.
     pub body: Bytes,
     /// The caller asked for a stream.
     pub streamed: bool,
@@ -88,7 +88,7 @@ fn remove(object: &Node<'_>, names: &[&str], edits: &mut Edits) {
     let members = object.members();
     let mut kept_before = false;
     for (index, member) in members.iter().enumerate() {
-        if names.contains(&&*member.name) {
+        if names.iter().any(|name| member.name.eq_ignore_ascii_case(name)) {
             edits.remove_member(members, index, kept_before);
         } else {
             kept_before = true;
@@ -177,6 +177,7 @@ mod tests {
             (r#"{"model":"m","user":"a"}"#, r#"{"model":"m"}"#),
             (r#"{ "a" : 1 , "user" : "x" , "b" : 2 }"#, r#"{ "a" : 1 , "b" : 2 }"#),
             (r#"{"user":"x","safety_identifier":"y"}"#, "{}"),
+            (r#"{"User":"x","prompt_cache_key":"y"}"#, "{}"),
             (r#"{"user":"x","a":1,"safety_identifier":"y"}"#, r#"{"a":1}"#),
             (r#"{"a":1,"user":"x","safety_identifier":"y","b":2}"#, r#"{"a":1,"b":2}"#),
             (r#"{"user":"x","safety_identifier":"y","b":2}"#, r#"{"b":2}"#),

@@ -1,7 +1,8 @@
 //! The names that mean something in requests, answers and events.
 
-/// Members that say who calls; they are taken out of a request.
-pub(super) const IDENTITY: &[&str] = &["user", "safety_identifier"];
+/// Members that say who calls; they are taken out of a request, however their letters are cased: some servers do not
+/// mind. `prompt_cache_key` is what took the place of `user` in OpenAI's own API.
+pub(super) const IDENTITY: &[&str] = &["user", "safety_identifier", "prompt_cache_key"];
 
 /// The same, within `metadata`.
 pub(super) const IDENTITY_IN_METADATA: &[&str] = &["user_id"];

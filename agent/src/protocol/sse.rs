@@ -22,7 +22,8 @@ pub(super) struct Reader {
 }
 
 /// One line of a block.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
+#[cfg_attr(test, derive(Debug))]
 pub(super) struct Line {
     /// Without its end.
     pub(super) text: Vec<u8>,
@@ -31,7 +32,8 @@ pub(super) struct Line {
 }
 
 /// A part of the stream that is complete.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
+#[cfg_attr(test, derive(Debug))]
 pub(super) enum Part {
     /// Lines up to an empty one.
     Block(Vec<Line>),

@@ -132,19 +132,21 @@ impl Stream {
         let document = json::parse(data).map_err(ProtocolError::of_answer)?;
         let root = document.root();
         let mut edits = Edits::default();
-        let Kind::Object(members) = &root.kind else {
-            self.complete(&document, root, findings, &mut edits)?;
-            return Ok(edits.apply(data));
-        };
-
-        let choices = root.get("choices").filter(|choices| matches!(choices.kind, Kind::Array(_)));
+        let choices = root.get("choices");
+        let known = choices
+            .map_or_else(|| root.get("error").is_some(), |choices| matches!(choices.kind, Kind::Array(_)));
+        if !known {
+            return Err(ProtocolError::answer(
+                "an event of the model's answer has neither choices nor an error",
+            ));
+        }
         let mut seen = BTreeSet::new();
         let mut envelope = String::new();
-        for member in members {
+        for member in root.members() {
             self.key(&document, &member.key, findings, &mut edits)?;
             if SPELLED_OUT.contains(&&*member.name) {
                 silence(&member.value, &mut edits);
-            } else if member.name != "choices" || choices.is_none() {
+            } else if member.name != "choices" {
                 let whole = self.complete(&document, &member.value, findings, &mut edits)?;
                 if ENVELOPE.contains(&&*member.name) {
                     envelope.push_str(&format!(
@@ -583,8 +585,11 @@ mod tests {
     fn everything_else_in_an_event_is_scanned_too() {
         for (event, masked, why) in [
             (r#"{"error":{"message":"to a@b.io"}}"#, r#"{"error":{"message":"to [email]"}}"#, "errors"),
-            (r#"{"something":["a@b.io"]}"#, r#"{"something":["[email]"]}"#, "unknown events"),
-            (r#""a@b.io""#, r#""[email]""#, "not even an object"),
+            (
+                r#"{"something":["a@b.io"],"choices":[]}"#,
+                r#"{"something":["[email]"],"choices":[]}"#,
+                "what stands beside the choices",
+            ),
             (r#"{"model":"a@b.io","choices":[]}"#, r#"{"model":"[email]","choices":[]}"#, "names"),
             (
                 r#"{"choices":[{"index":0,"a@b.io":4111111111111111,"logprobs":{"content":[{"token":"a@"}]}}]}"#,
@@ -604,8 +609,8 @@ mod tests {
             Ok(": [email]\nid: [email]\n\n"),
             "other lines"
         );
-        let lines = redacted("data: {\"x\":\ndata: \"a@b.io\"}\n\n");
-        assert_eq!(lines.as_deref(), Ok("data: {\"x\":\ndata: \"[email]\"}\n\n"), "data in two lines");
+        let lines = redacted("data: {\"error\":\ndata: \"a@b.io\"}\n\n");
+        assert_eq!(lines.as_deref(), Ok("data: {\"error\":\ndata: \"[email]\"}\n\n"), "data in two lines");
     }
 
     #[test]
@@ -642,6 +647,10 @@ mod tests {
             ("data: {\"a\":1,\"a\":2}\n\n", "a key twice"),
             ("data: {\"choices\":[{\"index\":0,\"te", "cut short"),
             ("data: {\"choices\":[\"x\"]}\n\n", "a choice that is none"),
+            ("data: {\"delta\":{\"text\":\"al\"}}\n\n", "a shape whose pieces cannot be put together"),
+            ("data: {\"choices\":{\"0\":{\"text\":\"al\"}}}\n\n", "choices in another shape"),
+            ("data: {\"choices\":null,\"text\":\"al\"}\n\n", "no choices, and text beside them"),
+            ("data: \"al\"\n\n", "not even an object"),
             ("data: {\"choices\":[{\"delta\":{\"audio\":{\"data\":\"AAAA\"}}}]}\n\n", "audio"),
             (
                 "data: {\"choices\":[{\"index\":0,\"text\":\"a\"},{\"index\":0,\"text\":\"b\"}]}\n\n",

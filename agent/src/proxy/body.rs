@@ -5,7 +5,12 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, Method};
 use http_body_util::BodyExt;
 use hyper::body::Body;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The room for bodies is counted in pieces of this many bytes.
+const UNIT: usize = 1024;
 
 /// Why there is no body to work with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,26 +36,63 @@ pub(super) enum BodyError {
     /// Silent for too long.
     #[error("the body did not arrive in time")]
     TooSlow,
+    /// The bodies of other requests take all the memory that there is for bodies.
+    #[error("too many large requests are under way: try again shortly")]
+    NoRoom,
 }
 
-/// Reads a body of at most `limit` bytes, waiting at most `idle` for each piece. What the head says is checked
-/// first, so that a client that waits for `100 Continue` is told before it sends anything.
+/// What a body may cost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds<'a> {
+    /// Bytes.
+    pub(super) limit: u64,
+    /// Longest wait for each piece.
+    pub(super) idle: Duration,
+    /// For all bodies together; see [`room`].
+    pub(super) room: &'a Arc<Semaphore>,
+}
+
+/// Held for as long as a body is.
+#[derive(Debug, Default)]
+pub(super) struct Room(Option<OwnedSemaphorePermit>);
+
+/// Room for that many bytes.
+pub(super) fn room(bytes: u64) -> Arc<Semaphore> {
+    let units = usize::try_from(bytes).unwrap_or(usize::MAX).div_ceil(UNIT);
+    Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS)))
+}
+
+impl Room {
+    /// Grows to hold `bytes`; nobody waits for room, since those who have some may be waiting for more.
+    fn grow(&mut self, bytes: usize, all: &Arc<Semaphore>) -> Result<(), BodyError> {
+        let held = self.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let more = u32::try_from(bytes.div_ceil(UNIT).saturating_sub(held)).map_err(|_| BodyError::NoRoom)?;
+        let more = Arc::clone(all).try_acquire_many_owned(more).map_err(|_| BodyError::NoRoom)?;
+        match &mut self.0 {
+            Some(permit) => permit.merge(more),
+            none @ None => *none = Some(more),
+        }
+        Ok(())
+    }
+}
+
+/// Reads a body within its bounds. What the head says is checked first, so that a client that waits for
+/// `100 Continue` is told before it sends anything.
 pub(super) async fn read<B>(
     method: &Method,
     headers: &HeaderMap,
     mut body: B,
-    limit: u64,
-    idle: Duration,
-) -> Result<Bytes, BodyError>
+    bounds: Bounds<'_>,
+) -> Result<(Bytes, Room), BodyError>
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let limit = check_head(method, headers, limit)?;
-    let mut read = BytesMut::new();
+    let limit = check_head(method, headers, bounds.limit)?;
+    let (mut read, mut room) = (BytesMut::new(), Room::default());
     loop {
-        match tokio::time::timeout(idle, body.frame()).await {
+        match tokio::time::timeout(bounds.idle, body.frame()).await {
             Err(_) => return Err(BodyError::TooSlow),
-            Ok(None) => return Ok(read.freeze()),
+            Ok(None) => return Ok((read.freeze(), room)),
             Ok(Some(Err(_))) => return Err(BodyError::Incomplete),
             // Trailers are dropped: nothing of them would be passed on.
             Ok(Some(Ok(frame))) => {
@@ -62,6 +104,7 @@ where
                         BodyError::TooLarge { limit }
                     });
                 }
+                room.grow(read.len() + piece.len(), bounds.room)?;
                 read.extend_from_slice(&piece);
             }
         }
@@ -116,7 +159,9 @@ mod tests {
         for (name, value) in headers {
             map.append(name, value);
         }
-        read(&method, &map, Full::new(Bytes::from_static(body.as_bytes())), 8, Duration::from_secs(1)).await
+        let bounds = Bounds { limit: 8, idle: Duration::from_secs(1), room: &room(8) };
+        let body = Full::new(Bytes::from_static(body.as_bytes()));
+        read(&method, &map, body, bounds).await.map(|(body, _)| body)
     }
 
     #[tokio::test]
@@ -194,7 +239,23 @@ mod tests {
             }
         }
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-        let read = read(&Method::POST, &headers, Silent, 8, Duration::from_millis(10)).await;
-        assert_eq!(read, Err(BodyError::TooSlow));
+        let bounds = Bounds { limit: 8, idle: Duration::from_millis(10), room: &room(8) };
+        let read = read(&Method::POST, &headers, Silent, bounds).await;
+        assert_eq!(read.unwrap_err(), BodyError::TooSlow);
+    }
+
+    #[tokio::test]
+    async fn all_bodies_together_are_bounded() {
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+        let all = room(2 * UNIT as u64);
+        let bounds = Bounds { limit: 1 << 20, idle: Duration::from_secs(1), room: &all };
+        let ask =
+            |bytes: usize| read(&Method::POST, &headers, Full::new(Bytes::from(vec![b' '; bytes])), bounds);
+        let (_, first) = ask(UNIT + 1).await.unwrap();
+        assert_eq!(ask(1).await.unwrap_err(), BodyError::NoRoom, "the first one is still there");
+        drop(first);
+        assert!(ask(2 * UNIT).await.is_ok(), "it is gone");
+        assert_eq!(ask(2 * UNIT + 1).await.unwrap_err(), BodyError::NoRoom, "more than there ever is");
+        assert_eq!(all.available_permits(), 2, "and nothing of it stays taken");
     }
 }

@@ -104,6 +104,7 @@ impl Refusal {
                     BodyError::Unexpected => (StatusCode::BAD_REQUEST, "body-not-expected"),
                     BodyError::Incomplete => (StatusCode::BAD_REQUEST, "body-incomplete"),
                     BodyError::TooSlow => (StatusCode::REQUEST_TIMEOUT, "body-too-slow"),
+                    BodyError::NoRoom => (StatusCode::SERVICE_UNAVAILABLE, "no-room"),
                 };
                 said(status, code, &error.to_string())
             }

@@ -1,7 +1,7 @@
 //! The story of a request, from its head to its last byte.
 
-use super::Proxy;
-use super::error::Refusal;
+use super::body::{self, Bounds};
+use super::error::{Refusal, Said};
 use super::headers;
 use super::ledger::{Intake, Ledger, Seen};
 use super::relay::{self, Call};
@@ -9,27 +9,28 @@ use super::reply::Reply;
 use super::request_id::RequestId;
 use super::route::{self, Route};
 use super::upstream::Question;
-use super::{body, error::Said};
+use super::{Policy, Proxy};
 use crate::protocol;
-use bailiwick_masking::{Findings, Masker};
+use bailiwick_masking::Masker;
 use bailiwick_policy::{Ask, Name};
-use bytes::Bytes;
-use http::{Method, Request, StatusCode};
+use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use std::net::IpAddr;
 
 /// Tells the story, and if it ends in a refusal, records that and says so.
 pub(super) async fn serve(proxy: &Proxy, client: IpAddr, request: Request<Incoming>, mut reply: Reply) {
     let Some(id) = RequestId::new() else { return };
-    let ledger = Ledger::new(proxy.log.clone());
-    let mut seen = Seen::new(id, client, proxy.settings.regions.locate(client), &ledger);
+    let ledger = &proxy.ledger;
+    // Taken once: a reload meanwhile is for the next request.
+    let policy = proxy.policy();
+    let mut seen = Seen::new(id, client, policy.settings.regions.locate(client), ledger);
     seen.method(request.method());
-    match story(proxy, &ledger, &mut seen, request, &mut reply).await {
+    match story(proxy, &policy, &mut seen, request, &mut reply).await {
         Ok(Told { receipt, last, status, outcome }) => {
             tracing::debug!(request = %seen.id, model = seen.model(), status = status.as_u16(), outcome, "served");
             reply.end(&receipt, last).await;
         }
-        Err(Stopped::Refused(refusal)) => refuse(&ledger, &seen, &refusal, reply).await,
+        Err(Stopped::Refused(refusal)) => refuse(ledger, &seen, &refusal, reply).await,
         // The trail failed after the model was asked: whatever was sent so far is cut, never ended.
         Err(Stopped::OutcomeUnrecorded) => drop(reply),
     }
@@ -38,12 +39,13 @@ pub(super) async fn serve(proxy: &Proxy, client: IpAddr, request: Request<Incomi
 /// The whole way. Each step takes what the one before gave.
 async fn story(
     proxy: &Proxy,
-    ledger: &Ledger,
+    policy: &Policy,
     seen: &mut Seen,
     request: Request<Incoming>,
     reply: &mut Reply,
 ) -> Result<Told, Stopped> {
-    let (settings, limits) = (&proxy.settings, &proxy.limits);
+    let Proxy { limits, ledger, .. } = proxy;
+    let settings = &policy.settings;
     let (head, incoming) = request.into_parts();
     if !headers::has_plain_framing(&head.headers) {
         return Err(Refusal::LengthRequired.into());
@@ -56,13 +58,14 @@ async fn story(
     }
 
     // Who is it?
-    let principal = proxy.authenticator.authenticate(&head.headers).await.map_err(|error| {
+    let principal = policy.authenticator.authenticate(&head.headers).await.map_err(|error| {
         seen.issuer(error.issuer.as_ref());
         Refusal::from(error)
     })?;
     seen.principal(&principal, ledger);
     let Route { model, endpoint, path } = route.map_err(Refusal::from)?;
-    let upstream = proxy.upstreams.get(&model.name).ok_or(Refusal::Route(route::RouteError::ModelUnknown))?;
+    let upstream =
+        policy.upstreams.get(&model.name).ok_or(Refusal::Route(route::RouteError::ModelUnknown))?;
 
     // May they?
     let ask = Ask { model: &model.name, operation: endpoint.operation, caller: &seen.location };
@@ -72,17 +75,17 @@ async fn story(
     })?;
     seen.rule(Some(permit.rule()));
     let (mask_request, mask_answer) =
-        (masker(proxy, &permit.masks().request)?, masker(proxy, &permit.masks().response)?);
+        (masker(policy, &permit.masks().request)?, masker(policy, &permit.masks().response)?);
 
     // What do they ask, without who they are and what must not leave?
-    let raw = body::read(&head.method, &head.headers, incoming, settings.proxy.max_body, limits.body_idle)
-        .await
-        .map_err(Refusal::from)?;
-    let asked = if head.method == Method::GET {
-        protocol::Request { body: Bytes::new(), streamed: false, findings: Findings::default() }
-    } else {
-        protocol::request(endpoint, &raw, &mask_request).map_err(Refusal::from)?
+    let bounds = Bounds {
+        limit: settings.proxy.max_body.min(proxy.room_bytes),
+        idle: limits.body_idle,
+        room: &proxy.room,
     };
+    let (raw, _room) =
+        body::read(&head.method, &head.headers, incoming, bounds).await.map_err(Refusal::from)?;
+    let asked = protocol::request(endpoint, &raw, &mask_request).map_err(Refusal::from)?;
 
     // Recorded; then forwarded, and the answer passed on but for its last byte; then that recorded too.
     let intake = Intake {
@@ -94,7 +97,7 @@ async fn story(
     let admitted = ledger.admit(permit, &principal, seen, intake).await.map_err(Refusal::from)?;
     drop(raw);
     let question = Question { method: &head.method, path: &path, body: asked.body, streamed: asked.streamed };
-    let call = Call { id: &seen.id, endpoint, masker: mask_answer, limits };
+    let call = Call { id: &seen.id, masker: mask_answer, limits };
     let ending = relay::relay(upstream, &admitted, question, call, reply).await;
     let receipt = admitted.settle(&ending.account).await.map_err(|_| Stopped::OutcomeUnrecorded)?;
     let (status, outcome) = (ending.account.status, ending.account.outcome.as_str());
@@ -144,7 +147,7 @@ async fn refuse(ledger: &Ledger, seen: &Seen, refusal: &Refusal, reply: Reply) {
 }
 
 /// The masks that a rule names.
-fn masker(proxy: &Proxy, names: &[Name]) -> Result<Masker, Refusal> {
-    let find = |name| proxy.settings.masks.get(name).cloned().ok_or(Refusal::MaskMissing);
+fn masker(policy: &Policy, names: &[Name]) -> Result<Masker, Refusal> {
+    let find = |name| policy.settings.masks.get(name).cloned().ok_or(Refusal::MaskMissing);
     Ok(Masker { masks: names.iter().map(find).collect::<Result<_, _>>()? })
 }

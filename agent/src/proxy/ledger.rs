@@ -1,6 +1,8 @@
 //! The records of a request, and the receipts that they give: no receipt, no next step.
 
 use super::error::{Refusal, Said};
+use super::flood::Flood;
+use super::limits::Limits;
 use super::request_id::RequestId;
 use crate::protocol::Endpoint;
 use bailiwick_audit::{Log, Pseudonym, Record};
@@ -9,7 +11,8 @@ use bailiwick_policy::{Location, Permit, Principal};
 use http::{Method, StatusCode};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// The trail could not be written: fail closed.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,10 +24,14 @@ impl From<Unrecorded> for Refusal {
     }
 }
 
+/// How often counted refusals are recorded.
+const COUNTED: Duration = Duration::from_secs(1);
+
 /// Writes records.
 #[derive(Clone, Debug)]
 pub(super) struct Ledger {
     log: Log,
+    flood: Arc<Flood>,
 }
 
 /// What is known of a request so far; a denial records as much.
@@ -101,7 +108,7 @@ impl Seen {
     }
 }
 
-/// A durable `denied` record: now the caller may be told.
+/// A durable `denied` record, or its place among those that are counted: now the caller may be told.
 #[derive(Debug)]
 pub(super) struct Recorded(());
 
@@ -171,12 +178,35 @@ pub(super) struct Intake<'a> {
 
 impl Ledger {
     /// In this trail.
-    pub(super) fn new(log: Log) -> Self {
-        Self { log }
+    pub(super) fn new(log: Log, limits: &Limits) -> Self {
+        Self { log, flood: Arc::new(Flood::new(limits)) }
     }
 
-    /// Records a refusal.
+    /// Records what was counted, every second, for ever.
+    pub(super) async fn keep_count(&self) {
+        loop {
+            tokio::time::sleep(COUNTED).await;
+            // It is said where it fails; whoever asks next is refused for the same reason.
+            let _unwritten = self.record_counted().await;
+        }
+    }
+
+    /// Records the refusals that were counted since the last time.
+    pub(super) async fn record_counted(&self) -> Result<(), Unrecorded> {
+        let counted = self.flood.counted();
+        if counted.is_empty() {
+            return Ok(());
+        }
+        let detail =
+            counted.into_iter().map(|(reason, count)| (reason.to_owned(), count.to_string())).collect();
+        self.append(Record::Control { event: "denials-counted".to_owned(), detail }).await
+    }
+
+    /// Records a refusal; of a caller who is not known, perhaps as one of a number.
     pub(super) async fn deny(&self, seen: &Seen, said: &Said) -> Result<Recorded, Unrecorded> {
+        if seen.subject.is_none() && !self.flood.has_room(said.code, Instant::now()) {
+            return Ok(Recorded(()));
+        }
         let record = Record::Denied {
             request: seen.id.to_string(),
             subject: seen.subject.clone(),
@@ -291,5 +321,54 @@ impl Settled {
     /// For tests of what comes after.
     pub(super) fn for_test() -> Self {
         Self(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bailiwick_audit::LogSettings;
+    use bailiwick_policy::{AccessPolicy, AccessRule, Ask, Name, Operation, RuleMasks};
+
+    #[tokio::test]
+    async fn a_story_that_breaks_off_is_recorded_as_abandoned() {
+        let directory = tempfile::tempdir().unwrap();
+        let trail = directory.path().join("audit");
+        let log =
+            Log::open(LogSettings { directory: trail.clone(), origin: "bailiwick/test".into() }).unwrap();
+        let ledger = Ledger::new(log.clone(), &Limits::default());
+        let model = Name::new("llama").unwrap();
+        let rule = AccessRule {
+            name: Name::new("all").unwrap(),
+            groups: None,
+            models: vec![model.clone()],
+            from: None,
+            endpoints: None,
+            masks: RuleMasks::default(),
+        };
+        let principal = Principal { issuer: "i".into(), subject: "s".into(), groups: vec![] };
+        let ask = Ask { model: &model, operation: Operation::Chat, caller: &Location::Unknown };
+        let permit = AccessPolicy::new(vec![rule]).authorize(&principal, ask).unwrap();
+        let mut seen =
+            Seen::new(RequestId::new().unwrap(), [192, 0, 2, 1].into(), Location::Unknown, &ledger);
+        seen.principal(&principal, &ledger);
+        let findings = Findings::default();
+        let intake = Intake { streamed: false, bytes: 2, findings: &findings, policy: "p" };
+        let admitted = ledger.admit(permit, &principal, &seen, intake).await.unwrap();
+
+        let story = tokio::spawn(async move {
+            let _held = admitted;
+            panic!("a defect");
+        });
+        assert!(story.await.unwrap_err().is_panic());
+        let mut records = Vec::new();
+        while records.len() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            records = bailiwick_audit::records(&trail).unwrap();
+        }
+        let outcome: serde_json::Value = serde_json::from_slice(&records[1].1).unwrap();
+        assert_eq!((&outcome["type"], &outcome["outcome"]), (&"outcome".into(), &"cancelled".into()));
+        assert_eq!(outcome["reason"], "abandoned");
+        assert_eq!(outcome["request"], seen.id.as_str());
     }
 }

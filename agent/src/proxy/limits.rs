@@ -13,6 +13,13 @@ pub struct Limits {
     pub headers: usize,
     /// Bytes of a request's head, a 16 KiB token included.
     pub header_bytes: u32,
+    /// Bytes of all request bodies at once; never less than one of the largest.
+    pub bodies: u64,
+    /// Refusals of callers who are not known that have a record of their own, at once and then each second; the
+    /// rest is counted.
+    pub stranger_burst: u32,
+    /// See `stranger_burst`.
+    pub strangers_per_second: u32,
     /// For a TLS handshake, from accept to done.
     pub handshake: Duration,
     /// For a request's head, and for the next request on a kept connection (HTTP/1.1).
@@ -44,6 +51,9 @@ impl Default for Limits {
             streams: 128,
             headers: 64,
             header_bytes: 32 * 1024,
+            bodies: 1 << 30,
+            stranger_burst: 1000,
+            strangers_per_second: 10,
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(20),
             body_idle: Duration::from_secs(30),

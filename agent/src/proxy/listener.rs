@@ -2,7 +2,8 @@
 
 use super::Proxy;
 use super::handler;
-use super::ledger::{Ledger, Seen};
+use super::ledger::Seen;
+use super::limits::Limits;
 use super::reply;
 use super::request_id::RequestId;
 use super::unreadable::{self, Worded};
@@ -116,7 +117,7 @@ impl Connection {
                 .keep_alive_interval(limits.connection_idle / 4)
                 .keep_alive_timeout(limits.connection_idle / 4)
                 .serve_connection(io, service);
-            drive(connection, &in_use, limits.connection_idle, stop).await
+            drive(connection, &in_use, &limits, stop).await
         } else {
             let io = Worded::new(io, id.clone());
             let connection = http1::Builder::new()
@@ -126,7 +127,7 @@ impl Connection {
                 .max_header_size(limits.header_bytes as usize)
                 .max_buf_size(2 * limits.header_bytes as usize)
                 .serve_connection(io, service);
-            drive(connection, &in_use, limits.connection_idle, stop).await
+            drive(connection, &in_use, &limits, stop).await
         };
         if let Err(cause) = ended {
             tracing::debug!(%cause, "a connection ended early");
@@ -153,41 +154,46 @@ impl Connection {
     }
 }
 
-/// Drives a connection to its end. It is let go of, requests under way excepted, when it is unused for `idle` or
-/// when `stop` is true.
+/// Drives a connection to its end. It is let go of, requests under way excepted, when it is unused for the idle
+/// time or when `stop` is true. A caller who still has not fetched what was left for it a stall later is cut off: the
+/// requests are long over, and nothing else would ever end this.
 async fn drive<C, E>(
     connection: C,
     in_use: &Use,
-    idle: Duration,
+    limits: &Limits,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), E>
 where
     C: GracefulConnection<Error = E>,
 {
+    let idle = limits.connection_idle;
     let mut connection = pin!(connection);
     let mut glance = tokio::time::interval(idle / 4);
     let mut closing = false;
     loop {
-        tokio::select! {
+        let close = tokio::select! {
             ended = connection.as_mut() => return ended,
-            () = stopped(&mut stop), if !closing => closing = true,
-            _ = glance.tick(), if !closing => closing = in_use.unused_for() >= idle,
+            () = stopped(&mut stop), if !closing => true,
+            _ = glance.tick() => in_use.unused_for() >= idle,
+        };
+        if in_use.unused_for() >= idle + limits.caller_stall {
+            return Ok(());
         }
-        if closing {
+        if close && !closing {
+            closing = true;
             connection.as_mut().graceful_shutdown();
-            return connection.await;
         }
     }
 }
 
 /// A request that is not HTTP never becomes one: the library answers it. It is recorded as what it was.
 async fn record_unreadable(proxy: &Proxy, client: IpAddr, id: RequestId, too_large: bool) {
-    let ledger = Ledger::new(proxy.log.clone());
-    let seen = Seen::new(id, client, proxy.settings.regions.locate(client), &ledger);
+    let location = proxy.policy().settings().regions.locate(client);
+    let seen = Seen::new(id, client, location, &proxy.ledger);
     let status =
         if too_large { StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE } else { StatusCode::BAD_REQUEST };
     // The caller has its answer; if this cannot be written, neither can anything else be served.
-    let _unwritten = ledger.deny(&seen, &unreadable::said(status)).await;
+    let _unwritten = proxy.ledger.deny(&seen, &unreadable::said(status)).await;
 }
 
 /// How much a connection is in use.

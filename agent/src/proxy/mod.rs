@@ -13,13 +13,15 @@
 //!                  relay.rs      the answer, masked as it streams   → Ending     (all but the last byte)
 //!                  ledger.rs     the outcome, durably recorded      → Settled    (takes the Admitted)
 //!                  reply.rs      the last byte                      (demands a Settled)
+//!   flood.rs     refusals of strangers beyond a rate are counted, not recorded one by one
 //!   error.rs     every refusal → one status, one code, one message
 //! ```
 //!
 //! ## What holds
 //! - **The order is in the types.** `Upstream::forward` wants an `Admitted`, which only a durable `admit`
 //!   record gives and only for a `Permit`, which only the policy makes. `Reply::end` wants a `Settled`, which only
-//!   a durable `outcome` record gives. `Reply::refuse` wants a `Recorded`, from a durable `denied` record.
+//!   a durable `outcome` record gives. `Reply::refuse` wants a `Recorded`, from a durable `denied` record
+//!   (or, in a flood of strangers, from a count that is recorded within a second).
 //! - **If the trail cannot be written, nothing is forwarded** (503 `audit-unavailable`); if the outcome cannot be
 //!   written, the answer's last byte is never sent, nor an event stream's `[DONE]`: the connection or stream is cut.
 //! - **No byte passes unseen.** The body is read whole, bounded, and rewritten by `protocol`; the answer goes
@@ -28,24 +30,28 @@
 //!   own credential. **The caller never learns what answers**: so is the answer. No header is copied in bulk.
 //! - **Who leaves, cancels.** A request runs in a task of its own that watches its caller; when the caller is gone
 //!   the connection to the model is closed at once, before the first token too, and the outcome is recorded as `cancelled`.
-//! - **Everything is bounded**: connections, streams, headers, bodies, the time a silent peer is waited for. Times
+//! - **Everything is bounded**: connections, streams, headers, bodies one by one and together, the records that
+//!   strangers can cause, the time a silent peer is waited for. Times
 //!   are idle times, never the length of a request: a model may think and speak for an hour. Back-pressure
 //!   reaches from the caller to the model: one piece is in flight between them, and no queue grows.
+//! - **A reload bends nothing under way.** `policy.rs` is one value that a request takes when it begins and keeps to its end.
 //! - A caller's address is its socket's. No header is believed about it.
 //!
 //! ## What it does not do
 //! It does not balance, retry, cache or follow redirects. It opens one connection to the model a request, on loopback: a
 //! request never rides on a connection whose state another one left, and closing it is cancelling. It does not
-//! reload certificates or credentials: a restart does (units restart fast, the guard stays shut meanwhile). A request
+//! reload certificates or move its listener: a restart does (units restart fast, the guard stays shut meanwhile). A request
 //! that is not HTTP at all is answered by the HTTP library with a bare 400; it is recorded all the same.
 
 mod body;
 mod error;
+mod flood;
 mod handler;
 mod headers;
 mod ledger;
 mod limits;
 mod listener;
+mod policy;
 mod relay;
 mod reply;
 mod request_id;
@@ -56,26 +62,34 @@ mod unreadable;
 mod upstream;
 
 pub use limits::Limits;
+pub use policy::Policy;
 
 use crate::config::settings::Settings;
-use crate::identity::{Authenticator, Timing};
+use crate::identity::Timing;
 use bailiwick_audit::Log;
-use bailiwick_policy::Name;
-use std::collections::BTreeMap;
+use ledger::Ledger;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot, watch};
-use upstream::Upstream;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 /// Everything that requests share.
 struct Proxy {
-    settings: Arc<Settings>,
+    policy: watch::Receiver<Arc<Policy>>,
     limits: Limits,
-    authenticator: Authenticator,
-    log: Log,
-    upstreams: BTreeMap<Name, Upstream>,
+    ledger: Ledger,
+    /// For request bodies.
+    room: Arc<Semaphore>,
+    /// Bytes of it: no reload makes it larger.
+    room_bytes: u64,
+}
+
+impl Proxy {
+    /// The policy that a request which begins now is judged by.
+    fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.borrow())
+    }
 }
 
 /// Binds the listener (errors here stop the start), then serves until `stop` becomes true, then drains (bounded).
@@ -104,28 +118,57 @@ pub async fn serve_within(
     ready: oneshot::Sender<SocketAddr>,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
+    let (_never_changed, policy) = watch::channel(Arc::new(Policy::new(settings, timing)?));
+    serve_current(policy, log, limits, ready, stop).await
+}
+
+/// As [`serve`], with a policy that may be exchanged: a request is judged, to its end, by the one that is current when it
+/// begins. Listener, TLS files and trail stay those of the first.
+///
+/// # Errors
+/// as [`serve`]
+pub async fn serve_current(
+    policy: watch::Receiver<Arc<Policy>>,
+    log: Log,
+    limits: Limits,
+    ready: oneshot::Sender<SocketAddr>,
+    stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let settings = Arc::clone(policy.borrow().settings());
     let acceptor = tls::acceptor(&settings.proxy.tls)?;
-    let upstreams = settings
-        .models
-        .iter()
-        .map(|(name, model)| Ok((name.clone(), Upstream::new(model)?)))
-        .collect::<io::Result<_>>()?;
     let listener = TcpListener::bind(settings.proxy.listen).await.map_err(|error| {
         let at = settings.proxy.listen;
-        io::Error::new(error.kind(), format!("cannot listen on {at}: {error}; see [proxy] listen"))
+        let cure = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                "another service has the port (ss -ltnp shows which): stop it, or change"
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                "no interface has that address: use one of this host's, or [::], in"
+            }
+            _ => "see",
+        };
+        io::Error::new(error.kind(), format!("cannot listen on {at}: {error}; {cure} [proxy] listen"))
     })?;
-    let authenticator = Authenticator::with_timing(settings.issuers.clone(), timing);
-    let proxy = Arc::new(Proxy { settings, limits, authenticator, log, upstreams });
+    let room_bytes = limits.bodies.max(settings.proxy.max_body);
+    let room = body::room(room_bytes);
+    let ledger = Ledger::new(log, &limits);
+    let proxy = Arc::new(Proxy { policy, limits, ledger, room, room_bytes });
 
+    proxy.policy().authenticator.warm_up();
     // Whoever asked for the start may be gone already; serving goes on until `stop` says otherwise.
     let _unheard = ready.send(listener.local_addr()?);
     let (running, mut all_told) = mpsc::channel(1);
-    listener::accept_until_stopped(listener, acceptor, &proxy, &running, stop).await;
+    tokio::select! {
+        () = listener::accept_until_stopped(listener, acceptor, &proxy, &running, stop) => {}
+        () = proxy.ledger.keep_count() => {}
+    }
 
     // No connection is left, so every story that is still told has lost its caller and is about to record that.
     drop(running);
     if tokio::time::timeout(limits.last_words, all_told.recv()).await.is_err() {
         tracing::warn!("some requests had not recorded their outcome when the proxy stopped");
     }
+    // If this fails it was said, and there is nobody left to refuse.
+    let _unwritten = proxy.ledger.record_counted().await;
     Ok(())
 }

@@ -6,7 +6,7 @@ use super::limits::Limits;
 use super::reply::{Gone, Last, Reply};
 use super::request_id::RequestId;
 use super::upstream::{ModelAnswer, Question, Upstream, UpstreamError};
-use crate::protocol::{self, Answer, Endpoint, ProtocolError};
+use crate::protocol::{self, Answer, ProtocolError};
 use bailiwick_masking::{Findings, Masker};
 use bytes::{Bytes, BytesMut};
 use http::{Response, StatusCode};
@@ -18,13 +18,12 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout_at
 const PING: Bytes = Bytes::from_static(b": ping\n\n");
 
 /// How an event stream says that it is whole. Clients stop reading here and may never see the last byte, so
-/// what ends with this is held until the outcome is recorded.
-const DONE: &[u8] = b"data: [DONE]\n\n";
+/// this is held until the outcome is recorded.
+const DONE: [&[u8]; 2] = [b"data: [DONE]", b"data:[DONE]"];
 
 /// What a relay needs besides the model and the caller.
 pub(super) struct Call<'a> {
     pub(super) id: &'a RequestId,
-    pub(super) endpoint: &'static Endpoint,
     /// For the answer.
     pub(super) masker: Masker,
     pub(super) limits: &'a Limits,
@@ -138,8 +137,7 @@ impl<'a> Relay<'a> {
             // Too late for a status of its own: it is told inside the stream.
             return Err(failed("upstream-refused", &format!("the model answered with status {status}")));
         }
-        let answer = Answer::new(self.call.endpoint, status, content_type, self.call.masker.clone())
-            .map_err(Stop::Blocked)?;
+        let answer = Answer::new(content_type, self.call.masker.clone()).map_err(Stop::Blocked)?;
         if kind == Kind::EventStream {
             self.reply.begin(headers::for_caller(status, kind, self.call.id, Some(head.headers())))?;
         }
@@ -155,15 +153,11 @@ impl<'a> Relay<'a> {
             let released = released.map_err(Stop::Blocked)?;
             self.bytes += released.len() as u64;
             match kind {
-                Kind::EventStream if released.is_empty() => {}
                 Kind::EventStream => {
-                    if !held.is_empty() {
-                        self.reply.send(held.split().freeze()).await?;
-                    }
-                    if released.ends_with(DONE) {
-                        held.extend_from_slice(&released);
-                    } else {
-                        self.reply.send(released).await?;
+                    held.extend_from_slice(&released);
+                    let ready = held.split_to(end_begins(&held));
+                    if !ready.is_empty() {
+                        self.reply.send(ready.freeze()).await?;
                     }
                 }
                 Kind::Json => held.extend_from_slice(&released),
@@ -248,8 +242,7 @@ impl<'a> Relay<'a> {
 
     /// The error in the stream's own shape. Made by an answer that has seen nothing, so that nothing held leaves.
     fn error_event(&self, error: &ProtocolError) -> Bytes {
-        let (endpoint, masker) = (self.call.endpoint, self.call.masker.clone());
-        Answer::new(endpoint, StatusCode::OK, Some("text/event-stream"), masker)
+        Answer::new(Some("text/event-stream"), self.call.masker.clone())
             .map(|answer| answer.error_event(error, self.call.id.as_str()))
             .unwrap_or_default()
     }
@@ -259,6 +252,18 @@ impl<'a> Relay<'a> {
             Account { outcome, status: self.status, bytes: self.bytes, findings: self.findings, reason };
         Ending { account, last }
     }
+}
+
+/// Where the end of an event stream begins in what was not sent yet: at a last line that says it, or that may come
+/// to say it, since the network cuts lines, too. All of it may be sent where there is no such line.
+fn end_begins(unsent: &[u8]) -> usize {
+    let is_break = |byte: &u8| matches!(byte, b'\n' | b'\r');
+    let line_ends = unsent.iter().rposition(|byte| !is_break(byte)).map_or(0, |last| last + 1);
+    let line_begins = unsent[..line_ends].iter().rposition(is_break).map_or(0, |before| before + 1);
+    let line = &unsent[line_begins..line_ends];
+    let whole = line_ends < unsent.len();
+    let is_end = |done: &&[u8]| if whole { *done == line } else { done.starts_with(line) };
+    if !line.is_empty() && DONE.iter().any(is_end) { line_begins } else { unsent.len() }
 }
 
 fn unavailable(error: UpstreamError) -> Stop {
@@ -281,4 +286,29 @@ fn unavailable(error: UpstreamError) -> Stop {
 
 fn failed(code: &'static str, message: &str) -> Stop {
     Stop::Failed(ProtocolError { status: StatusCode::BAD_GATEWAY, code, message: message.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_stream_is_known_however_it_is_cut_and_spelled() {
+        for (unsent, sent, why) in [
+            ("data: {}\n\ndata: [DONE]\n\n", "data: {}\n\n", "with what came before it"),
+            ("data: [DONE]\r\n\r\n", "", "with other line ends"),
+            ("data:[DONE]\r\r", "", "without the space"),
+            ("data: {}\n\ndata: [DO", "data: {}\n\n", "cut within"),
+            ("data: {}\n\nd", "data: {}\n\n", "cut after its first letter"),
+            ("data: [DONE]\n", "", "cut after its line"),
+            ("data: {}\n\ndata:\n\n", "data: {}\n\ndata:\n\n", "a whole line that only begins like it"),
+            ("data: [DONE]x", "data: [DONE]x", "a longer line"),
+            ("data: {\"a\":\"data: [DONE]", "data: {\"a\":\"data: [DONE]", "a text that quotes it"),
+            (": ping\n\n", ": ping\n\n", "a comment"),
+            ("\n\n", "\n\n", "empty lines"),
+            ("", "", "nothing"),
+        ] {
+            assert_eq!(end_begins(unsent.as_bytes()), sent.len(), "{why}");
+        }
+    }
 }

@@ -25,14 +25,12 @@ pub(super) enum Gone {
 #[error("the answer was cut")]
 pub(super) struct Cut;
 
-/// The story's half.
-#[derive(Debug)]
+/// The story's half. Nothing here can be shown: what passes is what was said.
 pub(super) struct Reply {
     stage: Stage,
     patience: Duration,
 }
 
-#[derive(Debug)]
 enum Stage {
     /// Nothing was sent.
     Silent(oneshot::Sender<Response<AnswerBody>>),
@@ -41,14 +39,12 @@ enum Stage {
 }
 
 /// What travels in a stream.
-#[derive(Debug)]
 pub(super) enum Piece {
     Bytes(Bytes),
     End,
 }
 
 /// The last thing a caller gets.
-#[derive(Debug)]
 pub(super) enum Last {
     /// A whole answer; nothing was sent before.
     Whole(Response<()>, Bytes),
@@ -144,7 +140,6 @@ impl Reply {
 }
 
 /// The library's half: what it sends to the caller.
-#[derive(Debug)]
 pub(super) enum AnswerBody {
     Whole(Option<Bytes>),
     Stream(mpsc::Receiver<Piece>),

@@ -50,8 +50,7 @@ impl fmt::Debug for Upstream {
     }
 }
 
-/// What is asked of the model: made by `protocol` from the caller's body.
-#[derive(Debug)]
+/// What is asked of the model: made by `protocol` from the caller's body, and not to be shown.
 pub(super) struct Question<'a> {
     pub(super) method: &'a Method,
     pub(super) path: &'a str,

@@ -6,10 +6,11 @@ use bailiwick_tests::model_server::ModelServer;
 use bailiwick_tests::{probe, reaper, system_box};
 use clap::{Parser, Subcommand};
 use std::error::Error;
-use std::io::{Write, stdout};
+use std::io::{Read, Write, stdout};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Bailiwick's testbed.
@@ -86,6 +87,18 @@ enum Part {
         #[arg(long, default_value_t = 2000)]
         milliseconds: u64,
     },
+    /// Tries to open TCP connections as fast as it can until its stdin closes; prints what became of them, as JSON.
+    Storm {
+        /// Whereto, for example `127.0.0.1:8000`.
+        #[arg(required = true)]
+        targets: Vec<SocketAddr>,
+        /// How many at once.
+        #[arg(long, default_value_t = 1)]
+        threads: usize,
+        /// How long one waits for an answer.
+        #[arg(long, default_value_t = 250)]
+        milliseconds: u64,
+    },
     /// Accepts TCP connections and closes them at once.
     Listen {
         /// Where, for example `[::]:80`.
@@ -130,10 +143,26 @@ fn play(part: Part) -> Result<ExitCode, Box<dyn Error>> {
             writeln!(stdout(), "{attempt}")?;
             return Ok(if attempt.connected() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
+        Part::Storm { targets, threads, milliseconds } => {
+            storm(&targets, threads, Duration::from_millis(milliseconds))?;
+        }
         Part::Rehearse => rehearse()?,
         Part::Listen { at } => probe::listen(&at)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn storm(targets: &[SocketAddr], threads: usize, patience: Duration) -> Result<(), Box<dyn Error>> {
+    let over = AtomicBool::new(false);
+    let seen = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _anything_ends_it = std::io::stdin().read(&mut [0]);
+            over.store(true, Ordering::Relaxed);
+        });
+        probe::storm(targets, threads, patience, || over.load(Ordering::Relaxed))
+    });
+    writeln!(stdout(), "{}", serde_json::to_string(&seen)?)?;
+    Ok(())
 }
 
 fn issue(listen: SocketAddr) -> Result<(), Box<dyn Error>> {

@@ -1,8 +1,10 @@
 //! Bytes that no client library would send, straight on the TLS connection.
 
 use crate::model::chat;
-use crate::world::{CHAT, World, ask};
-use bailiwick_tests::caller::Protocol;
+use crate::world::{CHAT, World, ask, limits};
+use bailiwick::proxy::Limits;
+use bailiwick_tests::caller::{Protocol, json_request};
+use bailiwick_tests::issuer::Wish;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -170,4 +172,119 @@ async fn the_clear_text_protocol_is_not_spoken() {
     let _reset = timeout(Duration::from_secs(2), socket.read_to_end(&mut answer)).await.expect("it hangs up");
     assert!(!answer.starts_with(b"HTTP"), "{}", String::from_utf8_lossy(&answer));
     assert_eq!(world.chat(Protocol::Http2, &ask("hello")).await.status, 200, "others are served on");
+}
+
+#[tokio::test]
+async fn a_flood_of_strangers_is_counted_and_does_not_fill_the_disk() {
+    const STRANGERS: usize = 30;
+    let few = Limits { stranger_burst: 5, strangers_per_second: 0, ..limits() };
+    let world = World::within(chat("hello"), few).await;
+    let head = "GET /v1/models HTTP/1.1\r\nhost: x\r\n";
+    let mut bytes = format!("{head}\r\n").repeat(STRANGERS - 1);
+    bytes += &format!("{head}connection: close\r\n\r\n");
+    let answer = exchange(&world, bytes.as_bytes()).await;
+    assert_eq!(answer.matches("HTTP/1.1 401").count(), STRANGERS, "each has its answer");
+
+    let denied = world.recorded("denied", 5).await.len();
+    let counted = world.recorded("control", 1).await;
+    assert_eq!((denied, &counted[0]["event"]), (5, &"denials-counted".into()));
+    let number =
+        |record: &Value| -> usize { record["detail"]["no-credentials"].as_str().unwrap().parse().unwrap() };
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    let counted: usize = world.recorded("control", 1).await.iter().map(number).sum();
+    assert_eq!(denied + counted, STRANGERS, "and none is forgotten");
+
+    let known = world.token_of(&Wish { groups: Some(vec![]), ..Wish::default() });
+    let refused = json_request(&world.url(CHAT), Some(&known), &ask("hello")).unwrap();
+    assert_eq!(world.send(Protocol::Http1, refused).await.status, 403);
+    assert_eq!(
+        world.recorded("denied", 6).await[5]["reason"],
+        "group-not-allowed",
+        "who is known is recorded"
+    );
+}
+
+#[tokio::test]
+async fn who_never_reads_is_cut_off() {
+    let short = Limits {
+        connection_idle: Duration::from_millis(400),
+        caller_stall: Duration::from_millis(400),
+        head: Duration::from_secs(60),
+        ..limits()
+    };
+    let world = World::within(chat("hello"), short).await;
+    let mut connection = world.raw().await;
+    // Answers that nobody reads fill the buffers on the way; then the proxy can write no more, and reads no more.
+    let asking = async {
+        let requests = "GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1000);
+        while connection.write_all(requests.as_bytes()).await.is_ok() {}
+    };
+    timeout(Duration::from_secs(20), asking).await.expect("the proxy lets go of it");
+}
+
+#[tokio::test]
+async fn bodies_together_are_bounded() {
+    let one = Limits { bodies: crate::world::MAX_BODY, body_idle: Duration::from_secs(5), ..limits() };
+    let world = World::within(chat("hello"), one).await;
+    let mut connection = world.raw().await;
+    let length = usize::try_from(crate::world::MAX_BODY).unwrap();
+    let head = format!(
+        "POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n",
+        world.token()
+    );
+    connection.write_all(head.as_bytes()).await.unwrap();
+    connection.write_all(&vec![b' '; length - 1]).await.unwrap();
+    connection.flush().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let answer = world.chat(Protocol::Http1, &ask("hello")).await;
+    assert_eq!((answer.status.as_u16(), answer.error().unwrap().code.as_deref()), (503, Some("no-room")));
+    drop(connection);
+    world.recorded("denied", 2).await;
+    assert_eq!(world.chat(Protocol::Http1, &ask("hello")).await.status, 200, "there is room again");
+}
+
+#[tokio::test]
+async fn no_other_form_of_a_request_is_another_way_in() {
+    let world = World::new(chat("hello")).await;
+    let (token, model) = (world.token(), world.model.address);
+    let body = ask("hello").to_string();
+    let rest = format!(
+        "host: {model}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n",
+        body.len()
+    );
+    let known = format!("{rest}authorization: Bearer {token}\r\n");
+    let rows = [
+        (format!("CONNECT {model} HTTP/1.1\r\n{known}"), "400", "a tunnel"),
+        (format!("OPTIONS * HTTP/1.1\r\n{known}"), "400", "the asterisk form"),
+        (format!("POST http://{model}/slots HTTP/1.1\r\n{known}"), "404", "the absolute form, at the model"),
+        (format!("POST //{model}{CHAT} HTTP/1.1\r\n{known}"), "400", "an authority that looks like a path"),
+        (format!("POST {CHAT}?access_token={token} HTTP/1.1\r\n{rest}"), "401", "a token in the query"),
+        (format!("POST {CHAT}?x HTTP/1.1\r\n{known}"), "400", "a query"),
+        (format!("POST {CHAT}#x HTTP/1.1\r\n{rest}"), "401", "a fragment"),
+        (
+            format!("POST {CHAT} HTTP/1.1\r\n{rest}proxy-authorization: Bearer {token}\r\n"),
+            "401",
+            "a neighbour",
+        ),
+        (format!("POST {CHAT} HTTP/1.1\r\n{rest}cookie: token={token}\r\n"), "401", "a cookie"),
+        (format!("POST {CHAT} HTTP/1.1\r\n{known}authorization: Bearer {token}\r\n"), "400", "two tokens"),
+        (format!("GET {CHAT} HTTP/1.1\r\n{known}x-http-method-override: POST\r\n"), "404", "another method"),
+        ("PRI * HTTP/2.0\r\n".to_owned(), "400", "HTTP/2 where HTTP/1.1 was agreed"),
+    ];
+    for (head, status, why) in rows {
+        let answer = exchange(&world, format!("{head}\r\n{body}").as_bytes()).await;
+        assert_eq!(answer.get(9..12), Some(status), "{why}: {answer}");
+        assert!(!answer.contains(&token), "{why}: the token comes back");
+    }
+    assert_eq!(world.model.connections(), 0, "nothing was forwarded");
+
+    for upgrade in ["websocket", "h2c"] {
+        let head =
+            format!("POST {CHAT} HTTP/1.1\r\n{known}connection: upgrade\r\nupgrade: {upgrade}\r\n\r\n{body}");
+        let answer = exchange(&world, head.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{upgrade}: a request like any other: {answer}");
+    }
+    let names = world.model.seen()[0].header_names();
+    assert!(!names.iter().any(|name| name == "upgrade"), "{names:?}");
+    assert!(!world.everything_on_disk().contains(&token));
 }

@@ -52,15 +52,21 @@ async fn a_caller_who_leaves_cancels_before_the_first_token_and_after_it() {
 
 #[tokio::test]
 async fn without_a_recorded_outcome_there_is_no_end() {
-    for protocol in [Protocol::Http1, Protocol::Http2] {
-        let script = vec![
+    let ends: [&[&[u8]]; 3] =
+        [&[b"data: [DONE]\n\n"], &[b"data: [DO", b"NE]\n\n"], &[b"data:[DONE]\r\n", b"\r\n"]];
+    for (protocol, end) in
+        [Protocol::Http1, Protocol::Http2].into_iter().flat_map(|p| ends.map(|end| (p, end)))
+    {
+        let mut script = vec![
             stream_head(),
             chunk(event("one two three four five six ").as_bytes()),
             Step::Pause(Duration::from_millis(600)),
             chunk(event("seven").as_bytes()),
-            chunk(b"data: [DONE]\n\n"),
-            stream_end(),
         ];
+        for piece in end {
+            script.extend([chunk(piece), Step::Pause(Duration::from_millis(50))]);
+        }
+        script.push(stream_end());
         let world = World::new(script).await;
         let request = json_request(&world.url(CHAT), Some(&world.token()), &ask_streamed("count")).unwrap();
         let caller = world.caller(protocol);

@@ -248,6 +248,7 @@ fn settings(
         masks: BTreeMap::from([(name("pii"), Arc::new(pii))]),
         regions,
         audit: settings::Audit { directory: trail, origin: "bailiwick/test".into() },
+        accepted: Vec::new(),
         kernel: bailiwick_kernel::Rules::default(),
         warnings: vec![],
     }

@@ -13,15 +13,13 @@ use crate::{house, process};
 
 /// What a figure should reach.
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[allow(
-    dead_code,
-    reason = "the goals of the first benches are set once their peers are measured beside them"
-)]
 pub(super) enum Goal {
     /// value / baseline is at least this
     RatioAtLeast(f64),
     /// value / baseline is at most this
     RatioAtMost(f64),
+    /// the value is at least this
+    AtLeast(f64),
     /// the value is at most this
     AtMost(f64),
 }
@@ -108,6 +106,7 @@ impl Goal {
         match self {
             Self::RatioAtLeast(bound) => format!("ratio >= {bound}"),
             Self::RatioAtMost(bound) => format!("ratio <= {bound}"),
+            Self::AtLeast(bound) => format!("value >= {bound}"),
             Self::AtMost(bound) => format!("value <= {bound}"),
         }
     }
@@ -116,6 +115,7 @@ impl Goal {
         match self {
             Self::RatioAtLeast(bound) => Some(ratio? >= bound),
             Self::RatioAtMost(bound) => Some(ratio? <= bound),
+            Self::AtLeast(bound) => Some(value >= bound),
             Self::AtMost(bound) => Some(value <= bound),
         }
     }

@@ -8,4 +8,4 @@ mod parse;
 
 pub use edit::{Edits, quote};
 pub(crate) use parse::characters;
-pub use parse::{Document, Kind, MOST_DEPTH, Member, Node, parse};
+pub use parse::{Document, Kind, MOST_DEPTH, MOST_VALUES, Member, Node, parse};

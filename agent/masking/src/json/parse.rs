@@ -7,6 +7,10 @@ use std::collections::HashSet;
 /// Deepest nesting of arrays and objects that is read.
 pub const MOST_DEPTH: usize = 128;
 
+/// Most values in a document that is read. A value takes forty bytes of memory and may take two to write (`0,`), so that
+/// without a bound a body of megabytes would become a tree of gigabytes. A thousand embeddings of 4,096 numbers fit.
+pub const MOST_VALUES: usize = 1 << 22;
+
 /// A document that has been read.
 pub struct Document<'a> {
     bytes: &'a [u8],
@@ -55,7 +59,7 @@ pub struct Member<'a> {
 /// [`MaskError::DuplicateKey`], or [`MaskError::Unreadable`] with what is wrong, in words of this module only.
 pub fn parse(bytes: &[u8]) -> Result<Document<'_>, MaskError> {
     let text = std::str::from_utf8(bytes).map_err(|_| MaskError::Unreadable("the JSON is not UTF-8"))?;
-    let mut reader = Reader { text, bytes, at: 0 };
+    let mut reader = Reader { text, bytes, at: 0, values: 0 };
     reader.space();
     let root = reader.value(0)?;
     reader.space();
@@ -177,11 +181,14 @@ struct Reader<'a> {
     text: &'a str,
     bytes: &'a [u8],
     at: usize,
+    /// How many were begun.
+    values: usize,
 }
 
 const NOT_JSON: MaskError = MaskError::Unreadable("it is not JSON (RFC 8259)");
 const CUT_SHORT: MaskError = MaskError::Unreadable("the JSON is cut short");
 const TOO_DEEP: MaskError = MaskError::Unreadable("the JSON is nested more than 128 levels deep");
+const TOO_MANY: MaskError = MaskError::Unreadable("the JSON has more than 4,194,304 values");
 const LONE_SURROGATE: MaskError = MaskError::Unreadable("a JSON string holds half of a surrogate pair");
 
 /// Up to here, keys are compared one by one.
@@ -200,6 +207,10 @@ impl<'a> Reader<'a> {
 
     fn value(&mut self, depth: usize) -> Result<Node<'a>, MaskError> {
         let start = self.at;
+        self.values += 1;
+        if self.values > MOST_VALUES {
+            return Err(TOO_MANY);
+        }
         let kind = match self.peek()? {
             b'{' => self.object(depth)?,
             b'[' => self.array(depth)?,

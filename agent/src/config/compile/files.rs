@@ -3,11 +3,12 @@
 use super::super::errors::Problem;
 use super::super::host::HostFacts;
 use super::super::report::{At, Report};
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::ErrorKind;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 /// What must be in a file.
@@ -106,6 +107,24 @@ pub(super) fn socket(
     Some(file)
 }
 
+/// Whether the key is that of the chain's first certificate; both files have been read before.
+pub(super) fn belong_together(certificate: &Path, key: &At<String>, report: &Report<'_>) -> bool {
+    let pair = || {
+        let chain: Vec<_> =
+            CertificateDer::pem_file_iter(certificate).ok()?.collect::<Result<_, _>>().ok()?;
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let key = PrivateKeyDer::from_pem_file(&key.value).ok()?;
+        CertifiedKey::from_der(chain, key, &provider).ok()
+    };
+    let together = pair().is_some();
+    if !together {
+        let cure =
+            "name the key that the certificate was made with; the leaf comes first in the certificate's file";
+        report.error(&key.place, Problem::Conflict, "not the key of proxy.tls.certificate", cure);
+    }
+    together
+}
+
 /// Where a model's credential is read from: a systemd credential by its name, or a file by its path.
 pub(super) fn credential(
     credential: &At<String>,
@@ -145,11 +164,24 @@ fn is_file_name(text: &str) -> bool {
         && !text.chars().any(|c| c.is_control() || c.is_whitespace())
 }
 
+/// Whether the service's root may: it has no CAP_DAC_OVERRIDE, which root on a terminal has. Others find out by
+/// trying.
+fn service_may_read(file: &Metadata) -> bool {
+    !nix::unistd::geteuid().is_root()
+        || match (file.uid(), file.gid()) {
+            (0, _) => file.mode() & 0o400 != 0,
+            (_, 0) => file.mode() & 0o040 != 0,
+            _ => file.mode() & 0o004 != 0,
+        }
+}
+
 /// Opens a file as the agent will, to see that it can; a pipe or a device is not opened.
 fn openable(path: &Path) -> Result<(), (String, &'static str)> {
     let check = || {
         let found = path.metadata()?;
-        if found.is_file() {
+        if found.is_file() && !service_may_read(&found) {
+            Err(std::io::Error::from(ErrorKind::PermissionDenied))
+        } else if found.is_file() {
             File::open(path).map(|_| found.len())
         } else {
             Err(std::io::Error::from(if found.is_dir() {
@@ -168,7 +200,7 @@ fn openable(path: &Path) -> Result<(), (String, &'static str)> {
             }
             ErrorKind::PermissionDenied => Err((
                 "the file may not be read".to_owned(),
-                "let the agent's user read it; check as that user",
+                "let root own it: chown root:root (the service is root without the right to pass over permissions)",
             )),
             ErrorKind::IsADirectory => Err(("a directory, not a file".to_owned(), "name a file in it")),
             _ => Err(("the file cannot be read".to_owned(), "name a regular file")),

@@ -111,20 +111,19 @@ fn checked_url(url: &At<String>, report: &Report<'_>) -> Option<String> {
         "http" if is_on_this_host(text) => Some(text.to_owned()),
         "http" => invalid(
             "over http anybody on the way can forge the issuer's keys",
-            "use https; http only to localhost or a loopback address",
+            "use https; http only to a loopback address, such as 127.0.0.1",
         ),
         _ => invalid("not an https URL", CURE),
     }
 }
 
-/// Whether a URL's host is the loopback: `localhost` or a literal loopback address.
+/// Whether a URL's host is a literal loopback address; a name, `localhost` too, is what some resolver says it is.
 pub(super) fn is_on_this_host(url: &str) -> bool {
     let Ok(parsed) = url.parse::<http::Uri>() else {
         return false;
     };
-    let host = parsed.host().unwrap_or_default();
-    let literal = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    host == "localhost" || literal.is_ok_and(|address| address.to_canonical().is_loopback())
+    let literal = parsed.host().unwrap_or_default().trim_matches(['[', ']']).parse::<IpAddr>();
+    literal.is_ok_and(|address| address.is_loopback())
 }
 
 /// The place of a URL, without its value where that may hold a password.
@@ -155,11 +154,11 @@ mod tests {
     #[test]
     fn only_the_loopback_is_on_this_host() {
         for (url, expected, reason) in [
-            ("http://localhost:8080/realm", true, "the name"),
+            ("http://localhost:8080/realm", false, "a name"),
             ("http://127.0.0.1", true, "the usual address"),
             ("http://127.8.8.8:1/", true, "the whole of 127.0.0.0/8"),
             ("http://[::1]:9000", true, "IPv6"),
-            ("http://[::ffff:127.0.0.1]", true, "IPv4-mapped"),
+            ("http://[::ffff:127.0.0.1]", false, "IPv4-mapped: the fetch takes it for no loopback either"),
             ("http://localhost.example.eu", false, "another name"),
             ("http://127.0.0.1.example.eu", false, "a name that looks like an address"),
             ("http://0.0.0.0", false, "unspecified"),

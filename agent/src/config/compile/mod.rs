@@ -16,6 +16,7 @@ use super::host::HostFacts;
 use super::raw;
 use super::report::{At, Place, Report};
 use super::settings::{Audit, Settings};
+use crate::preflight::Weakness;
 use bailiwick_kernel::Rules;
 use bailiwick_policy::{AccessPolicy, Name};
 use sha2::{Digest, Sha256};
@@ -48,6 +49,7 @@ pub(super) fn settings(raw: &raw::Config, host: &HostFacts, report: &Report<'_>)
         regions,
         audit: Audit { directory: directory?, origin: origin? },
         kernel: Rules { scopes: scopes.scopes },
+        accepted: raw.host.as_ref().map(|this| accepted(this, report)).unwrap_or_default(),
         warnings,
     };
     Some(warnings::with(settings))
@@ -234,6 +236,13 @@ fn host_origin(
             None
         }
     }
+}
+
+/// The weaknesses that the operator accepts.
+fn accepted(this: &raw::Host, report: &Report<'_>) -> Vec<Weakness> {
+    let names = this.accept.as_ref().map(|accept| accept.value.as_slice()).unwrap_or_default();
+    report_repeats(names, report);
+    names.iter().filter_map(|name| word(name, "a weakness", Weakness::ALL, report)).collect()
 }
 
 fn audit_directory(audit: &raw::Audit, host: &HostFacts, report: &Report<'_>) -> Option<PathBuf> {

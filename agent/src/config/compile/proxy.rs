@@ -28,6 +28,12 @@ pub(super) fn compile(
     let certificate =
         raw.certificate.as_ref().and_then(|path| files::pem(path, Content::Certificates, host, report));
     let key = raw.key.as_ref().and_then(|path| files::pem(path, Content::Key, host, report));
+    let key = match (&certificate, &raw.key) {
+        (Some(certificate), Some(path)) if host.check_files => {
+            key.filter(|_| files::belong_together(certificate, path, report))
+        }
+        _ => key,
+    };
     let max_body = match &raw.max_body {
         None => Some(MAX_BODY),
         Some(bytes) => bounded(bytes, SMALLEST_MAX_BODY, LARGEST_MAX_BODY, "bytes", report),

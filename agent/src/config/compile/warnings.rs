@@ -9,6 +9,7 @@ use bailiwick_policy::{Mode, Name};
 pub(super) fn with(mut settings: Settings) -> Settings {
     let mut warnings = std::mem::take(&mut settings.warnings);
     about_regions(&settings, &mut warnings);
+    about_issuers(&settings, &mut warnings);
     about_access(&settings, &mut warnings);
     about_masks(&settings, &mut warnings);
     about_egress(&settings, &mut warnings);
@@ -40,6 +41,18 @@ fn about_regions(settings: &Settings, warnings: &mut Vec<String>) {
             format!("only the networks of region \"{name}\" are allowed")
         };
         warnings.push(format!("countries are unknown until a dataset is imported; {rest}"));
+    }
+}
+
+/// Groups are names, and a rule does not ask whose.
+fn about_issuers(settings: &Settings, warnings: &mut Vec<String>) {
+    let by_group = settings.access.rules().iter().any(|rule| rule.groups.is_some());
+    if settings.issuers.len() > 1 && by_group {
+        let urls: Vec<&str> = settings.issuers.iter().map(|issuer| issuer.url.as_str()).collect();
+        warnings.push(format!(
+            "each of the issuers {} may vouch for every group that a rule names; trust them alike, or give their groups names of their own",
+            urls.join(", ")
+        ));
     }
 }
 

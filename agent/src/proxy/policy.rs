@@ -1,0 +1,60 @@
+//! What a request is judged by, as one value: a request takes it when it begins and keeps it to its end, so that a reload
+//! neither cuts nor bends what is under way.
+
+use super::upstream::Upstream;
+use crate::config::settings::Settings;
+use crate::identity::{Authenticator, Timing};
+use bailiwick_policy::Name;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+/// A config, ready to serve: its credentials are read.
+pub struct Policy {
+    pub(super) settings: Arc<Settings>,
+    pub(super) authenticator: Authenticator,
+    pub(super) upstreams: BTreeMap<Name, Upstream>,
+    timing: Timing,
+}
+
+impl fmt::Debug for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Policy").field("id", &self.settings.id).finish_non_exhaustive()
+    }
+}
+
+impl Policy {
+    /// Reads every model's credential; asks no issuer anything yet.
+    ///
+    /// # Errors
+    /// when a credential cannot be read; the message names the file and the cure
+    pub fn new(settings: Arc<Settings>, timing: Timing) -> io::Result<Self> {
+        let authenticator = Authenticator::with_timing(settings.issuers.clone(), timing);
+        Ok(Self { upstreams: upstreams(&settings)?, authenticator, settings, timing })
+    }
+
+    /// The same for another config; the keys of issuers that are unchanged are kept.
+    ///
+    /// # Errors
+    /// as [`Self::new`]
+    pub fn succeeded_by(&self, settings: Arc<Settings>) -> io::Result<Self> {
+        let authenticator = self.authenticator.with_issuers(settings.issuers.clone(), self.timing);
+        Ok(Self { upstreams: upstreams(&settings)?, authenticator, settings, timing: self.timing })
+    }
+
+    /// Has the issuers' keys fetched that are not there yet. Call it inside a runtime.
+    pub fn warm_up(&self) {
+        self.authenticator.warm_up();
+    }
+
+    /// The config.
+    #[must_use]
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+}
+
+fn upstreams(settings: &Settings) -> io::Result<BTreeMap<Name, Upstream>> {
+    settings.models.iter().map(|(name, model)| Ok((name.clone(), Upstream::new(model)?))).collect()
+}

@@ -1,0 +1,118 @@
+//! Law 1 under load: streams flow, attackers try as fast as they can, and the agent dies a hundred times.
+//!
+//! ```text
+//!   client host ── 200 streams ──▶ proxy ──▶ model :8000 ◀──✗── a process on the host, without pause
+//!                                    ▲          ▲
+//!                              SIGKILL × 100    └──✗── the client host, 32 attempts at any time
+//! ```
+//!
+//! A stream that goes through the agent ends with the agent: each kill cuts what flows, and callers ask again. What
+//! must hold is that nobody gets to the model in the meantime, and that each life of the agent is in the trail.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
+#[path = "load/scene.rs"]
+mod scene;
+#[path = "load/streams.rs"]
+mod streams;
+
+use scene::{Attackers, Scene};
+use std::time::{Duration, Instant};
+use streams::Streams;
+
+const STREAMS: usize = 200;
+const KILLS: usize = 100;
+/// Every so often a life lasts until it carries every stream; the others end as soon as they carry one.
+const FULL: usize = 10;
+/// No life may be so slow that its streams do not flow by then.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[test]
+fn nobody_gets_in_while_the_agent_is_killed_a_hundred_times() {
+    let scene = Scene::set();
+    let control = scene.attackers();
+    std::thread::sleep(Duration::from_secs(1));
+    let control = control.stop();
+    for (who, seen) in [("local", &control.local), ("remote", &control.remote)] {
+        assert!(seen.connected > 10, "control: without the guard the {who} attacker gets in: {seen:?}");
+        // The storm is more than the model's queue holds: some wait too long for their answer.
+        assert!(seen.connected * 2 > seen.attempts && seen.refused.is_empty(), "control, {who}: {seen:?}");
+    }
+
+    scene.install_agent();
+    let streams = Streams::start(&scene, STREAMS);
+    assert_eq!(streams.wait(STREAMS, PATIENCE), STREAMS, "all streams flow before anything happens");
+    let attackers = scene.attackers();
+    let began = Instant::now();
+    let mut carried = Vec::new();
+    for number in 0..KILLS {
+        let agent = scene.agent();
+        let wanted = if number % FULL == 0 { STREAMS } else { 1 };
+        carried.push(streams.wait(wanted, PATIENCE));
+        assert!(
+            carried[number] >= wanted,
+            "kill {number}: {} streams flow\n{}",
+            carried[number],
+            scene.journal()
+        );
+        scene.kill(agent);
+        streams.forget();
+    }
+    let took = began.elapsed();
+    assert_eq!(streams.wait(STREAMS, PATIENCE), STREAMS, "all streams flow afterwards\n{}", scene.journal());
+    let seen = attackers.stop();
+    let flowed = streams.stop();
+    carried.sort_unstable();
+    eprintln!(
+        "{KILLS} kills in {:.1} s; streams carried at a kill: median {}, least {}; cut {}, opened {}, pieces {}",
+        took.as_secs_f32(),
+        carried[KILLS / 2],
+        carried[0],
+        flowed.cut,
+        flowed.opened,
+        flowed.pieces,
+    );
+    eprintln!("local {:?}\nremote {:?}", seen.local, seen.remote);
+    for (who, seen) in [("local", &seen.local), ("remote", &seen.remote)] {
+        assert_eq!(seen.connected, 0, "{who}: {seen:?}");
+    }
+    assert_eq!(seen.local.refused.get("EPERM"), Some(&seen.local.attempts), "at once: {:?}", seen.local);
+    assert_eq!(seen.remote.timed_out, seen.remote.attempts, "without a word: {:?}", seen.remote);
+    assert!(seen.local.attempts > 1000 && seen.remote.attempts > 1000, "these are no storms: {seen:?}");
+    assert!(flowed.pieces > STREAMS as u64, "{flowed:?}");
+
+    let starts = scene.starts();
+    assert_eq!(starts, KILLS + 1, "every life of the agent is in the trail");
+    scene.verify_trail();
+    scene.strike();
+}
+
+#[test]
+fn no_stream_is_cut_by_a_hundred_reloads() {
+    const RELOADS: usize = 100;
+    let scene = Scene::set();
+    scene.install_agent();
+    let streams = Streams::start(&scene, STREAMS);
+    assert_eq!(streams.wait(STREAMS, PATIENCE), STREAMS, "all streams flow before anything happens");
+    let attackers: Attackers = scene.attackers();
+    let agent = scene.agent();
+    let began = Instant::now();
+    for number in 0..RELOADS {
+        scene.reload(number);
+    }
+    let took = began.elapsed();
+    let seen = attackers.stop();
+    // Long enough for a stream that was cut to be missed.
+    streams.forget();
+    assert_eq!(streams.wait(STREAMS, PATIENCE), STREAMS, "all streams flow afterwards");
+    let flowed = streams.stop();
+    eprintln!("{RELOADS} reloads in {:.1} s; {flowed:?}", took.as_secs_f32());
+    eprintln!("local {:?}\nremote {:?}", seen.local, seen.remote);
+    assert_eq!(scene.agent(), agent, "the same process");
+    assert_eq!((flowed.cut, flowed.opened), (0, STREAMS as u64), "{flowed:?}");
+    assert_eq!((seen.local.connected, seen.remote.connected), (0, 0), "{seen:?}");
+    assert!(seen.local.attempts > 100 && seen.remote.attempts > 100, "these are no storms: {seen:?}");
+    assert_eq!(scene.starts(), 1);
+    scene.verify_trail();
+    scene.strike();
+}
