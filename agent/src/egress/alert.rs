@@ -249,6 +249,7 @@ fn executable(pid: u32, comm: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::watch;
     use bailiwick_kernel::Process;
     use bailiwick_policy::Name;
 
@@ -357,7 +358,11 @@ mod tests {
             let alert = Alert::new(&event(hook, reason), &RegionTable::default());
             assert!(catalog.contains(&format!("-- {}\n", alert.message_id())), "{hook:?} {reason:?}");
         }
-        assert_eq!(catalog.matches("\n-- ").count(), 3, "and nothing else");
+        let of_the_watch = [watch::GAP_BEGAN, watch::GAP_ENDED, watch::STRANGER];
+        for id in of_the_watch {
+            assert!(catalog.contains(&format!("-- {id}\n")), "{id}");
+        }
+        assert_eq!(catalog.matches("\n-- ").count(), 3 + of_the_watch.len(), "and nothing else");
     }
 
     #[test]
