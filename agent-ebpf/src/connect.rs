@@ -7,8 +7,8 @@ use crate::{
     packet::{Ends, TCP, UDP},
     report::{self, PASS, Site},
     scope,
-    sock_addr::{Family, asked},
-    verdict::{is_local, verdict},
+    sock_addr::{Family, asked, own_port},
+    verdict::{is_local, is_peer, verdict},
 };
 
 #[cgroup_sock_addr(connect4)]
@@ -46,13 +46,13 @@ pub(crate) fn towards(ctx: &SockAddrContext, family: Family, hook: Hook) -> i32 
     };
     let outcome = match kind {
         Kind::Proxy if is_local(&ends.destination) => Ok(()),
-        Kind::Proxy | Kind::Model | Kind::Workload => egress(&site, &scope, &ends),
+        Kind::Proxy | Kind::Model | Kind::Workload => egress(ctx, &site, &scope, &ends),
     };
     report::settle(&site, &scope, outcome, &ends)
 }
 
 #[inline(always)]
-fn egress(site: &Site, scope: &Scope, ends: &Ends) -> Result<(), Reason> {
+fn egress(ctx: &SockAddrContext, site: &Site, scope: &Scope, ends: &Ends) -> Result<(), Reason> {
     if ends.protocol != TCP && ends.protocol != UDP {
         return Err(Reason::ProtocolNotAllowed);
     }
@@ -61,5 +61,11 @@ fn egress(site: &Site, scope: &Scope, ends: &Ends) -> Result<(), Reason> {
     if local && ends.protocol == TCP {
         return Ok(());
     }
-    verdict(&site.settings, scope, &ends.destination, ends.destination_port, local)
+    let outcome = verdict(&site.settings, scope, &ends.destination, ends.destination_port, local);
+    let answers_a_peer = || {
+        scope.has_peers != 0
+            && ends.protocol == UDP
+            && is_peer(&site.settings, scope, &ends.destination, own_port(ctx))
+    };
+    if outcome.is_err() && answers_a_peer() { Ok(()) } else { outcome }
 }

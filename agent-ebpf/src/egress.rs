@@ -15,11 +15,8 @@ use crate::{
     peer,
     report::{self, PASS, Site},
     scope,
-    verdict::{held_at_packets, is_local, mode, verdict},
+    verdict::{by_loopback, held_at_packets, is_local, is_peer, mode, verdict},
 };
-
-/// The loopback device has this index in every network namespace.
-const LOOPBACK_DEVICE: u32 = 1;
 
 #[cgroup_skb(egress)]
 pub(crate) fn egress(ctx: SkBuffContext) -> i32 {
@@ -59,12 +56,16 @@ pub(crate) fn egress(ctx: SkBuffContext) -> i32 {
 
 #[inline(always)]
 fn decide(site: &Site, ctx: &SkBuffContext, scope: &Scope, ends: &Ends) -> Result<(), Reason> {
-    // SAFETY: the program's context.
-    let device = unsafe { core::ptr::read_volatile(&raw const (*ctx.skb.skb).ifindex) };
-    let local = device == LOOPBACK_DEVICE || is_local(&ends.destination);
+    let local = by_loopback(ctx) || is_local(&ends.destination);
     let outcome = verdict(&site.settings, scope, &ends.destination, ends.destination_port, local);
-    if !local || outcome.is_ok() {
+    if outcome.is_ok() {
         return outcome;
+    }
+    if !local {
+        // What a named peer opened goes on; what the model opens itself was decided above.
+        let answers_a_peer =
+            !ends.opening && is_peer(&site.settings, scope, &ends.destination, ends.source_port);
+        return if answers_a_peer { Ok(()) } else { outcome };
     }
     let receiver = peer::receiver(&site.settings, ctx, ends);
     let answers_the_proxy = scope::is(&receiver, Kind::Proxy)

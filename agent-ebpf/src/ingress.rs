@@ -12,7 +12,7 @@ use crate::{
     peer,
     report::{self, PASS, Site},
     scope,
-    verdict::{is_local, mode, verdict},
+    verdict::{by_loopback, is_local, is_peer, mode, verdict},
 };
 
 const STATE_LISTEN: u32 = 10;
@@ -23,8 +23,9 @@ pub(crate) fn ingress(ctx: SkBuffContext) -> i32 {
     if settings.generation == 0 {
         return PASS;
     }
-    let (cgroup_id, scope) = scope::of_packet(settings, ctx.skb.skb);
-    let site = Site { hook: Hook::Ingress, settings, cgroup_id };
+    let (_, scope) = scope::of_packet(settings, ctx.skb.skb);
+    // Whose act it was is known once the sender is looked up, and only of one on this host.
+    let mut site = Site { hook: Hook::Ingress, settings, cgroup_id: 0 };
     let (listening, port) = receiving(&ctx);
     if !scope::is(&scope, Kind::Model) {
         // A listener on a guarded port outside the model's slice: an impostor, or the model's own slice before
@@ -44,48 +45,12 @@ pub(crate) fn ingress(ctx: SkBuffContext) -> i32 {
         return report::refuse(&site, scope.index, reason, &ends);
     }
     if ends.protocol != TCP {
-        return datagram(&site, &ctx, &scope, &ends);
+        return datagram(&mut site, &ctx, &scope, &ends);
     }
-    if ends.destination_port == scope.port {
-        return guarded(&site, &ctx, &scope, &ends, listening);
-    }
-    if !listening {
-        return standing(&site, &ctx, &scope, &ends);
-    }
-    if peer::sender(&settings, &ctx, &ends).index != scope.index {
-        return report::refuse(&site, scope.index, Reason::Sealed, &ends);
-    }
-    PASS
-}
-
-/// A connection that stands: one that the slice opened to where it may, or one inside the slice. What somebody
-/// opened to it before the guard stood is neither. Where egress is not enforced the first cannot be told.
-#[inline(always)]
-fn standing(site: &Site, ctx: &SkBuffContext, scope: &Scope, ends: &Ends) -> i32 {
-    if mode(scope) != Mode::Enforce {
+    let is_guarded_port = scope.port != 0 && ends.destination_port == scope.port;
+    if !is_guarded_port && is_named_peer(&site, &ctx, &scope, &ends) {
         return PASS;
     }
-    // SAFETY: the context is the program's own.
-    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
-    // SAFETY: four bytes, read once.
-    if let Some(epoch) = unsafe { ADMITTED.get(&cookie) }
-        && *epoch == site.settings.epoch
-    {
-        return PASS;
-    }
-    let local = is_local(&ends.source);
-    if verdict(&site.settings, scope, &ends.source, ends.source_port, local).is_ok()
-        || (local && peer::sender(&site.settings, ctx, ends).index == scope.index)
-    {
-        let _ = ADMITTED.insert(&cookie, &site.settings.epoch, 0);
-        return PASS;
-    }
-    report::refuse(site, scope.index, Reason::Sealed, ends)
-}
-
-/// The guarded port: only the proxy, and the slice itself.
-#[inline(always)]
-fn guarded(site: &Site, ctx: &SkBuffContext, scope: &Scope, ends: &Ends, listening: bool) -> i32 {
     // A connection is asked about once. Its late packets come from a socket in TIME_WAIT, which has no cgroup.
     // A listener is asked about every time: behind its cookie there are many senders.
     // SAFETY: the context is the program's own.
@@ -93,36 +58,65 @@ fn guarded(site: &Site, ctx: &SkBuffContext, scope: &Scope, ends: &Ends, listeni
     if !listening {
         // SAFETY: four bytes, read once.
         if let Some(epoch) = unsafe { ADMITTED.get(&cookie) }
-            && *epoch == site.settings.epoch
+            && *epoch == settings.epoch
         {
             return PASS;
         }
     }
-    let sender = peer::sender(&site.settings, ctx, ends);
-    if !scope::is(&sender, Kind::Proxy) && sender.index != scope.index {
-        return report::refuse(site, scope.index, Reason::NotProxy, ends);
+    let standing = !is_guarded_port && !listening;
+    // Where egress is not enforced, what the slice opened itself cannot be told.
+    if standing && mode(&scope) != Mode::Enforce {
+        return PASS;
+    }
+    let local = is_local(&ends.source);
+    if standing && verdict(&settings, &scope, &ends.source, ends.source_port, local).is_ok() {
+        let _ = ADMITTED.insert(&cookie, &settings.epoch, 0);
+        return PASS;
+    }
+    let (cgroup_id, sender) = peer::sender(&settings, &ctx, &ends);
+    site.cgroup_id = cgroup_id;
+    // A connection that stands is the slice's own only on this host; what was accepted from elsewhere before the
+    // guard stood, or under a policy that is no longer in force, ends here.
+    let inside = sender.index == scope.index && (local || !standing);
+    if !inside && !(is_guarded_port && scope::is(&sender, Kind::Proxy)) {
+        let reason = if is_guarded_port { Reason::NotProxy } else { Reason::Sealed };
+        return report::refuse(&site, scope.index, reason, &ends);
     }
     if !listening {
-        let _ = ADMITTED.insert(&cookie, &site.settings.epoch, 0);
+        let _ = ADMITTED.insert(&cookie, &settings.epoch, 0);
     }
     PASS
 }
 
-/// Answers from where the model may send to, and talk inside the slice; never to the guarded port.
+/// Whether a host that the config names sent this to a port that it names. Through the loopback device every
+/// source is forged.
 #[inline(always)]
-fn datagram(site: &Site, ctx: &SkBuffContext, scope: &Scope, ends: &Ends) -> i32 {
-    if ends.destination_port == scope.port {
+fn is_named_peer(site: &Site, ctx: &SkBuffContext, scope: &Scope, ends: &Ends) -> bool {
+    scope.has_peers != 0
+        && !by_loopback(ctx)
+        && is_peer(&site.settings, scope, &ends.source, ends.destination_port)
+}
+
+/// Answers from where the model may send to, named peers, and talk inside the slice; never to the guarded port.
+#[inline(always)]
+fn datagram(site: &mut Site, ctx: &SkBuffContext, scope: &Scope, ends: &Ends) -> i32 {
+    if scope.port != 0 && ends.destination_port == scope.port {
         return report::refuse(site, scope.index, Reason::NotProxy, ends);
     }
-    if mode(scope) == Mode::Monitor {
+    if mode(scope) == Mode::Monitor || is_named_peer(site, ctx, scope, ends) {
         return PASS;
     }
     let local = is_local(&ends.source);
     if verdict(&site.settings, scope, &ends.source, ends.source_port, local).is_ok() {
         return PASS;
     }
-    if local && peer::sender(&site.settings, ctx, ends).index == scope.index {
-        return PASS;
+    // Only a local address is asked about: a listener on every address would answer for a remote one.
+    if local {
+        let (cgroup_id, sender) = peer::sender(&site.settings, ctx, ends);
+        if sender.index == scope.index {
+            return PASS;
+        }
+        site.cgroup_id = cgroup_id;
     }
     report::settle(site, scope, Err(Reason::Sealed), ends)
 }

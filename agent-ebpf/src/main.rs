@@ -20,6 +20,8 @@
 //! - Every path that is not explicitly allowed for a scope is denied, with a [`Reason`](bailiwick_abi::Reason).
 //! - A guarded port needs no entry to stay shut: the model's own scope carries its port, and what is not
 //!   provably the proxy's is not the proxy's.
+//! - A named peer is an entry of the same trie: (its network, a port) opens that port of the slice to it and that
+//!   port of its own to the slice, and what answers on such a flow; never the guarded port, never loopback.
 //! - IPv4 and IPv6 share one verdict (`verdict.rs`) over one address type.
 //! - Caches hold only what was allowed, and only for one epoch.
 //! - Generation 0 means that no policy was ever applied: nothing is decided then, and the agent does not call

@@ -13,16 +13,18 @@ use crate::{
     scope,
 };
 
-/// Which sockets may answer for an address.
+/// Whose socket is looked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Listeners {
-    /// A listener counts: the packet is on its way to it.
-    Count,
-    /// Only a connection counts. A lookup falls back to listeners, and a listener on every address answers for
-    /// *any* address: a remote host that sends from the proxy's own listening port would pass for the proxy.
-    Refused,
+enum End {
+    /// The one that the packet is on its way to; a listener counts.
+    Receiver,
+    /// The one that sent it. Only a connection counts: a lookup falls back to listeners, and a listener on every
+    /// address answers for *any* address, so that a remote host that sends from the proxy's own listening port
+    /// would pass for the proxy.
+    Sender,
 }
 
+const NOBODY: (u64, Scope) = (0, Scope::NONE);
 const ANY_NETNS_OF_THE_PACKET: u64 = u64::MAX;
 const STATE_LISTEN: u32 = 10;
 /// The size of the IPv4 arm of `struct bpf_sock_tuple`.
@@ -31,71 +33,68 @@ const V4_BYTES: u32 = 12;
 const V6_BYTES: u32 = 36;
 const _: () = assert!(size_of::<bpf_sock_tuple>() == V6_BYTES as usize);
 
-/// The scope of the socket that sent this packet.
+/// The cgroup and the scope of the socket that sent this packet; 0 and none when it is not of this namespace.
 #[inline(always)]
-pub(crate) fn sender(settings: &Settings, ctx: &SkBuffContext, ends: &Ends) -> Scope {
-    let reversed = Ends {
-        source: ends.destination,
-        destination: ends.source,
-        source_port: ends.destination_port,
-        destination_port: ends.source_port,
-        ..*ends
-    };
-    find(settings, ctx, &reversed, Listeners::Refused)
+pub(crate) fn sender(settings: &Settings, ctx: &SkBuffContext, ends: &Ends) -> (u64, Scope) {
+    find(settings, ctx, ends, End::Sender)
 }
 
 /// The scope of the socket that this packet is on its way to.
 #[inline(always)]
 pub(crate) fn receiver(settings: &Settings, ctx: &SkBuffContext, ends: &Ends) -> Scope {
-    find(settings, ctx, ends, Listeners::Count)
+    find(settings, ctx, ends, End::Receiver).1
 }
 
-/// The scope of the socket that a packet with these ends would be delivered to in this network namespace.
+/// The cgroup and the scope of the socket that a packet with these ends would be delivered to in this network namespace.
 /// Not inlined, for the same reason as the verdict.
 #[inline(never)]
-fn find(settings: &Settings, ctx: &SkBuffContext, ends: &Ends, listeners: Listeners) -> Scope {
-    let (mut words, size) = tuple(ends);
+fn find(settings: &Settings, ctx: &SkBuffContext, ends: &Ends, end: End) -> (u64, Scope) {
+    let (mut words, size) = tuple(ends, end);
     let tuple: *mut bpf_sock_tuple = words.as_mut_ptr().cast();
     let socket: *mut bpf_sock = match ends.protocol {
         // SAFETY: the tuple outlives the call and has the given size; the reference is released below.
         TCP => unsafe { bpf_skc_lookup_tcp(ctx.as_ptr(), tuple, size, ANY_NETNS_OF_THE_PACKET, 0) },
         UDP => return find_udp(settings, ctx, tuple, size),
-        _ => return Scope::NONE,
+        _ => return NOBODY,
     };
     if socket.is_null() {
-        return Scope::NONE;
+        return NOBODY;
     }
     // SAFETY: not null, and held until released.
     let state = unsafe { core::ptr::read_volatile(&raw const (*socket).state) };
-    let scope = if listeners == Listeners::Refused && state == STATE_LISTEN {
-        Scope::NONE
+    let found = if end == End::Sender && state == STATE_LISTEN {
+        NOBODY
     } else {
         scope::of_socket(*settings, socket)
     };
     // SAFETY: releases the reference that the lookup took, once.
     unsafe { bpf_sk_release(socket.cast()) };
-    scope
+    found
 }
 
 #[inline(always)]
-fn find_udp(settings: &Settings, ctx: &SkBuffContext, tuple: *mut bpf_sock_tuple, size: u32) -> Scope {
+fn find_udp(settings: &Settings, ctx: &SkBuffContext, tuple: *mut bpf_sock_tuple, size: u32) -> (u64, Scope) {
     // SAFETY: the tuple outlives the call and has the given size; the reference is released below.
     let socket = unsafe { bpf_sk_lookup_udp(ctx.as_ptr(), tuple, size, ANY_NETNS_OF_THE_PACKET, 0) };
     if socket.is_null() {
-        return Scope::NONE;
+        return NOBODY;
     }
-    let scope = scope::of_socket(*settings, socket);
+    let found = scope::of_socket(*settings, socket);
     // SAFETY: releases the reference that the lookup took, once.
     unsafe { bpf_sk_release(socket.cast()) };
-    scope
+    found
 }
 
 /// The ends as the lookup helpers read them, and how many bytes of that count. Every word is written: a union
 /// with unset bytes would be read by the verifier as unset registers.
 #[inline(always)]
-fn tuple(ends: &Ends) -> ([u32; 9], u32) {
-    let ports = u32::from(ends.source_port.to_be()) | u32::from(ends.destination_port.to_be()) << 16;
-    let (s, d) = (ends.source.0, ends.destination.0);
+fn tuple(ends: &Ends, end: End) -> ([u32; 9], u32) {
+    let (near, far) = (ends.destination_port.to_be(), ends.source_port.to_be());
+    let ((s, from), (d, to)) = match end {
+        End::Receiver => ((&ends.source.0, far), (&ends.destination.0, near)),
+        End::Sender => ((&ends.destination.0, near), (&ends.source.0, far)),
+    };
+    let ports = u32::from(from) | u32::from(to) << 16;
     if ends.source.is_v4() {
         ([s[3], d[3], ports, 0, 0, 0, 0, 0, 0], V4_BYTES)
     } else {

@@ -97,7 +97,7 @@ fn event(site: &Site, index: u32, verdict: Verdict, reason: Reason, ends: &Ends)
     let key = FoldKey {
         address: if matches!(hook, Hook::Ingress) { ends.source } else { ends.destination },
         scope: index,
-        pid,
+        actor: if has_process(hook) { pid } else { site.cgroup_id as u32 },
         port: ends.destination_port,
         protocol: ends.protocol,
         reason: reason.tag(),

@@ -48,16 +48,17 @@ pub(crate) fn of_packet(settings: Settings, skb: *mut __sk_buff) -> (u64, Scope)
     (own, resolve(settings, own, |level| unsafe { bpf_skb_ancestor_cgroup_id(skb, level) }))
 }
 
-/// The scope of a socket that was looked up; a socket in TIME_WAIT has lost its cgroup and is in none.
+/// The cgroup of a socket that was looked up, and its scope; a socket in TIME_WAIT has lost its cgroup and is in
+/// none.
 #[inline(always)]
-pub(crate) fn of_socket(settings: Settings, socket: *mut bpf_sock) -> Scope {
+pub(crate) fn of_socket(settings: Settings, socket: *mut bpf_sock) -> (u64, Scope) {
     // SAFETY: `socket` is a reference that the caller holds.
     let own = unsafe { bpf_sk_cgroup_id(socket.cast()) };
     if own == 0 {
-        return Scope::NONE;
+        return (0, Scope::NONE);
     }
     // SAFETY: as above.
-    resolve(settings, own, |level| unsafe { bpf_sk_ancestor_cgroup_id(socket.cast(), level) })
+    (own, resolve(settings, own, |level| unsafe { bpf_sk_ancestor_cgroup_id(socket.cast(), level) }))
 }
 
 /// The innermost ancestor that is a scope. The agent refuses policies in which a scope lies inside a model or

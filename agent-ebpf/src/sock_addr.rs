@@ -1,6 +1,6 @@
 //! What a system call asks for, read from its context once.
 
-use aya_ebpf::programs::SockAddrContext;
+use aya_ebpf::{bindings::bpf_sock, programs::SockAddrContext};
 use bailiwick_abi::Address;
 
 use crate::packet::{Ends, TCP, UDP};
@@ -39,6 +39,16 @@ pub(crate) fn asked(ctx: &SockAddrContext, family: Family) -> Ends {
         destination_port: u16::from_be(port as u16),
         protocol: transport(kind, protocol),
         ..Ends::UNKNOWN
+    }
+}
+
+/// The port that the socket is bound to; 0 while it is bound to none.
+#[inline(always)]
+pub(crate) fn own_port(ctx: &SockAddrContext) -> u16 {
+    // SAFETY: the program's context; the kernel sets the socket for these hooks, and null is checked.
+    unsafe {
+        let socket: *mut bpf_sock = core::ptr::read_volatile(&raw const (*ctx.sock_addr).__bindgen_anon_1.sk);
+        if socket.is_null() { 0 } else { core::ptr::read_volatile(&raw const (*socket).src_port) as u16 }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The one verdict on a destination, for both families and every hook.
 
-use aya_ebpf::maps::lpm_trie::Key;
+use aya_ebpf::{maps::lpm_trie::Key, programs::SkBuffContext};
 use bailiwick_abi::{
     Address, DESTINATION_FIXED_BITS, Destination, DestinationKey, Embedded, Kind, Mode, Reason, Scope,
     Settings,
@@ -13,6 +13,16 @@ use crate::maps::{DESTINATIONS, LOCAL};
 pub(crate) fn is_local(address: &Address) -> bool {
     // SAFETY: only the presence of the entry is used.
     address.is_loopback() || unsafe { LOCAL.get(address) }.is_some()
+}
+
+/// The loopback device has this index in every network namespace.
+const LOOPBACK_DEVICE: u32 = 1;
+
+/// Whether the packet travels through the loopback device.
+#[inline(always)]
+pub(crate) fn by_loopback(ctx: &SkBuffContext) -> bool {
+    // SAFETY: the program's context.
+    unsafe { core::ptr::read_volatile(&raw const (*ctx.skb.skb).ifindex) == LOOPBACK_DEVICE }
 }
 
 /// Whether the scope's policy allows `address` and `port`. A `local` destination needs a named exception: behind
@@ -32,7 +42,7 @@ pub(crate) fn verdict(
         if local {
             return Err(Reason::LoopbackNotNamed);
         }
-        if flags & Destination::REGION == 0 {
+        if flags & (Destination::REGION | Destination::PEER) == 0 {
             return Err(Reason::DestinationNotAllowed);
         }
     }
@@ -50,6 +60,19 @@ pub(crate) fn verdict(
     }
 }
 
+/// Whether `address` is a named peer that may connect to `own_port` of the scope.
+///
+/// Not inlined, for the same reason as the verdict.
+#[inline(never)]
+pub(crate) fn is_peer(settings: &Settings, scope: &Scope, address: &Address, own_port: u16) -> bool {
+    // Peers are other hosts: what is local is inside the slice, or not welcome.
+    scope.has_peers != 0
+        && own_port != 0
+        && own_port != scope.port
+        && !is_local(address)
+        && at_port(settings, scope, address, own_port) & Destination::PEER != 0
+}
+
 /// The mode that applies. A scope whose tags cannot be read is enforced.
 #[inline(always)]
 pub(crate) fn mode(scope: &Scope) -> Mode {
@@ -62,24 +85,34 @@ pub(crate) fn held_at_packets(scope: &Scope) -> bool {
     scope.kind != 0 && scope.kind != Kind::Proxy.tag()
 }
 
+/// The flags of the longest network around `address`, of those without a port and of those with this one.
 #[inline(always)]
 fn lookup(settings: Settings, scope: &Scope, address: &Address, port: u16) -> u32 {
-    let family = if address.is_v4() { 4 } else { 6 };
-    let mut key = Key::new(
-        DESTINATION_FIXED_BITS + 128,
-        DestinationKey {
-            generation: settings.generation.to_be(),
-            policy: scope.policy.to_be(),
-            port: 0,
-            family,
-            padding: 0,
-            address: *address,
-        },
-    );
+    let mut key = key(&settings, scope, address, 0);
     let mut flags = DESTINATIONS.get(&key).map_or(0, |destination| destination.flags);
     if scope.has_ports != 0 && port != 0 {
         key.data.port = port.to_be();
         flags |= DESTINATIONS.get(&key).map_or(0, |destination| destination.flags);
     }
     flags
+}
+
+#[inline(always)]
+fn at_port(settings: &Settings, scope: &Scope, address: &Address, port: u16) -> u32 {
+    DESTINATIONS.get(key(settings, scope, address, port)).map_or(0, |destination| destination.flags)
+}
+
+#[inline(always)]
+fn key(settings: &Settings, scope: &Scope, address: &Address, port: u16) -> Key<DestinationKey> {
+    Key::new(
+        DESTINATION_FIXED_BITS + 128,
+        DestinationKey {
+            generation: settings.generation.to_be(),
+            policy: scope.policy.to_be(),
+            port: port.to_be(),
+            family: if address.is_v4() { 4 } else { 6 },
+            padding: 0,
+            address: *address,
+        },
+    )
 }

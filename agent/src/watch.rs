@@ -41,9 +41,9 @@ const LOOK: Duration = Duration::from_secs(1);
 const LOOK_AFTER_NEWS: Duration = Duration::from_millis(20);
 
 /// `MESSAGE_ID`s, systemd.journal-fields(7).
-const GAP_BEGAN: &str = "6b1f4e0c3a5d4c0c9f5a2b7d8e914c04";
-const GAP_ENDED: &str = "6b1f4e0c3a5d4c0c9f5a2b7d8e914c05";
-const STRANGER: &str = "6b1f4e0c3a5d4c0c9f5a2b7d8e914c06";
+pub(crate) const GAP_BEGAN: &str = "6b1f4e0c3a5d4c0c9f5a2b7d8e914c04";
+pub(crate) const GAP_ENDED: &str = "6b1f4e0c3a5d4c0c9f5a2b7d8e914c05";
+pub(crate) const STRANGER: &str = "6b1f4e0c3a5d4c0c9f5a2b7d8e914c06";
 
 /// New rules, and where to say what became of them.
 pub(crate) type Order = (Rules, oneshot::Sender<Result<u32, KernelError>>);

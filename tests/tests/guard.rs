@@ -38,6 +38,7 @@ fn a_local_process_is_refused_at_once_and_by_name() {
     assert_eq!(event.process.map(|process| process.pid), Some(thief.pid()));
     assert_eq!(event.scope.map(|name| name.to_string()).as_deref(), Some("llama"));
     assert_eq!(event.destination.port(), PORT);
+    assert_eq!(event.cgroup.as_deref(), Some(OTHER.as_ref()));
 }
 
 #[test]
@@ -74,6 +75,7 @@ fn a_remote_host_is_dropped() {
             e.hook == Hook::Ingress && e.source.is_some_and(|s| s.ip().to_string() == source)
         });
         assert_eq!((event.reason, event.process), (Reason::NotProxy, None));
+        assert_eq!((event.cgroup_id, event.cgroup), (0, None), "nobody of this host is blamed");
     }
 }
 
@@ -187,7 +189,13 @@ fn the_slice_is_sealed_not_only_the_port() {
     assert_eq!(thief.dial(at("127.0.0.1", 9000)), Err(Errno::ETIMEDOUT));
     assert_eq!(thief.dial(at("::1", 9000)), Err(Errno::ETIMEDOUT));
     assert_eq!(proxy.dial(at("127.0.0.1", 9000)), Err(Errno::ETIMEDOUT), "the proxy has one door");
-    stage.event("the seal", |event| event.hook == Hook::Ingress && event.reason == Reason::Sealed);
+    // The seal sees a packet, not a process; the socket that sent it says whose it was.
+    for cgroup in [OTHER, PROXY] {
+        let event = stage.event("the seal", |event| {
+            event.reason == Reason::Sealed && event.cgroup.as_deref() == Some(cgroup.as_ref())
+        });
+        assert_eq!((event.hook, event.process), (Hook::Ingress, None));
+    }
     talk(&mut sibling, &mut model, metrics, at("127.0.0.1", 9000)).expect("inside the slice");
     talk(&mut sibling, &mut model, metrics, at("::1", 9000)).expect("inside the slice");
 }

@@ -6,7 +6,8 @@ use crate::Address;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// The cgroup of the process (connect, sendmsg, bind) or of the socket (packets).
+    /// Whose act it was: the cgroup of the process (connect, sendmsg, bind) or of the socket that sent the packet;
+    /// 0 for a packet whose sender is not known here.
     pub cgroup_id: u64,
     /// How many identical events this one stands for, itself included.
     pub count: u64,
@@ -46,8 +47,9 @@ pub struct FoldKey {
     pub address: Address,
     /// [`Event::scope`]
     pub scope: u32,
-    /// [`Event::pid`]
-    pub pid: u32,
+    /// [`Event::pid`]; at packet hooks the low half of [`Event::cgroup_id`], so that one sender's flood does not
+    /// hide another.
+    pub actor: u32,
     /// The destination port.
     pub port: u16,
     /// [`Event::protocol`]

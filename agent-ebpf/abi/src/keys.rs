@@ -40,14 +40,24 @@ pub struct Scope {
     pub mode: u8,
     /// Whether `DESTINATIONS` has entries of this policy with a port.
     pub has_ports: u8,
+    /// Whether `DESTINATIONS` has entries of this policy with [`Destination::PEER`].
+    pub has_peers: u8,
     /// Zero.
-    pub padding: [u8; 3],
+    pub padding: [u8; 2],
 }
 
 impl Scope {
     /// No scope: nothing of ours.
-    pub const NONE: Self =
-        Self { index: NO_SCOPE, policy: NO_SCOPE, port: 0, kind: 0, mode: 0, has_ports: 0, padding: [0; 3] };
+    pub const NONE: Self = Self {
+        index: NO_SCOPE,
+        policy: NO_SCOPE,
+        port: 0,
+        kind: 0,
+        mode: 0,
+        has_ports: 0,
+        has_peers: 0,
+        padding: [0; 2],
+    };
 }
 
 /// Value of `CGROUPS`: the scope that a cgroup was found to be in.
@@ -99,7 +109,7 @@ pub struct DestinationKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Destination {
-    /// [`Destination::REGION`] or [`Destination::EXCEPTION`].
+    /// [`Destination::REGION`], [`Destination::EXCEPTION`], [`Destination::PEER`] or a sum of them.
     pub flags: u32,
 }
 
@@ -108,6 +118,9 @@ impl Destination {
     pub const REGION: u32 = 1;
     /// A named exception: opens loopback and opaque tunnels, too.
     pub const EXCEPTION: u32 = 2;
+    /// A named peer of a model, under a port: may connect to that port of the model's slice, and be sent to at
+    /// that port of its own. Opens neither loopback nor opaque tunnels.
+    pub const PEER: u32 = 4;
 }
 
 /// Key of `NAMES`; the value is the scope's name.

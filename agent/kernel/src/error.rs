@@ -169,6 +169,26 @@ pub enum RuleProblem {
         /// The port.
         port: u16,
     },
+    /// Peers of something that takes no connections from outside in any case.
+    #[error("{name}: only a model has peers")]
+    PeersOfNoModel {
+        /// The scope.
+        name: Name,
+    },
+    /// The guarded port is the proxy's alone.
+    #[error("{name}: port {port} is the guarded one; a peer cannot have it")]
+    PeerOnGuardedPort {
+        /// The scope.
+        name: Name,
+        /// Its port.
+        port: u16,
+    },
+    /// A peer that opens nothing.
+    #[error("{name}: a peer without ports; name them")]
+    PeerWithoutPorts {
+        /// The scope.
+        name: Name,
+    },
     /// Port 0 guards nothing.
     #[error("{name}: port 0 is not a port")]
     PortZero {

@@ -3,6 +3,7 @@
 use std::{
     mem::size_of,
     net::{IpAddr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
 };
 
 use aya::maps::{MapData, RingBuf};
@@ -11,7 +12,7 @@ use bailiwick_abi::{Address, NO_SCOPE, UnknownTag};
 use bailiwick_policy::Name;
 use tokio::io::unix::AsyncFd;
 
-use crate::{KernelError, maps::Names};
+use crate::{KernelError, maps::Names, places::Places};
 
 /// One refusal (or would-be refusal) by the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,20 +33,38 @@ pub struct Event {
     pub destination: SocketAddr,
     /// `None` at packet hooks.
     pub process: Option<Process>,
-    /// The cgroup of the process, or of the socket at packet hooks.
+    /// Whose act it was: the cgroup of the process, or of the socket that sent the packet. 0 for a packet from
+    /// elsewhere, whose sender this host does not know.
     pub cgroup_id: u64,
+    /// Where that cgroup is or was, relative to the cgroup root; `None` when it is not known, or came and went too
+    /// fast to be looked up.
+    pub cgroup: Option<PathBuf>,
     /// How many identical events this one stands for, itself included: the first comes at once, later ones at
     /// most once a second.
     pub count: u64,
 }
 
 impl Event {
-    /// What lies in the ring buffer as `bytes`; `name_of` names a generation's scope by its index.
+    /// The unit or container whose act it was: the innermost service or scope of systemd around it. A container is
+    /// the scope that its runtime makes for it, such as `docker-….scope`.
+    #[must_use]
+    pub fn unit(&self) -> Option<&str> {
+        let parts = self.cgroup.as_deref()?.components().rev();
+        let mut names = parts.filter_map(|part| part.as_os_str().to_str());
+        names.find(|name| [".service", ".scope"].iter().any(|suffix| name.ends_with(suffix)))
+    }
+
+    /// What lies in the ring buffer as `bytes`; `name_of` names a generation's scope by its index, `place_of` says
+    /// where a cgroup is or was.
     ///
     /// # Errors
     /// [`KernelError::EventSize`] or [`KernelError::UnknownEvent`]: programs of another build reported it.
-    pub fn decode(bytes: &[u8], name_of: impl FnOnce(u32, u32) -> Option<Name>) -> Result<Self, KernelError> {
-        decode(&read(bytes)?, name_of)
+    pub fn decode(
+        bytes: &[u8],
+        name_of: impl FnOnce(u32, u32) -> Option<Name>,
+        place_of: impl FnOnce(u64) -> Option<PathBuf>,
+    ) -> Result<Self, KernelError> {
+        decode(&read(bytes)?, name_of, place_of)
     }
 }
 
@@ -164,13 +183,14 @@ impl From<abi::Verdict> for Verdict {
 pub struct Events {
     ring: AsyncFd<RingBuf<MapData>>,
     names: Names,
+    places: Places,
 }
 
 impl Events {
-    pub(crate) fn new(ring: RingBuf<MapData>, names: Names) -> Result<Self, KernelError> {
+    pub(crate) fn new(ring: RingBuf<MapData>, names: Names, places: Places) -> Result<Self, KernelError> {
         // SAFETY: the ring buffer owns its map's descriptor, never changes it, and is dropped with this value.
         let ring = unsafe { AsyncFd::register(ring) }.map_err(|error| KernelError::Events(error.into()))?;
-        Ok(Self { ring, names })
+        Ok(Self { ring, names, places })
     }
 
     /// The next event; waits for one. Safe to cancel: an event is taken only when it is returned.
@@ -182,7 +202,12 @@ impl Events {
         loop {
             let mut ready = self.ring.readable_mut().await.map_err(KernelError::Events)?;
             if let Some(bytes) = ready.get_inner_mut().next() {
-                return Event::decode(&bytes, |generation, scope| self.names.get(generation, scope));
+                let Self { names, places, .. } = self;
+                return Event::decode(
+                    &bytes,
+                    |generation, scope| names.get(generation, scope),
+                    |cgroup_id| places.find(cgroup_id),
+                );
             }
             // Only now: readiness comes on edges, and an edge cleared too early is an event forgotten.
             ready.clear_ready();
@@ -198,7 +223,11 @@ fn read(bytes: &[u8]) -> Result<abi::Event, KernelError> {
     Ok(unsafe { bytes.as_ptr().cast::<abi::Event>().read_unaligned() })
 }
 
-fn decode(raw: &abi::Event, name_of: impl FnOnce(u32, u32) -> Option<Name>) -> Result<Event, KernelError> {
+fn decode(
+    raw: &abi::Event,
+    name_of: impl FnOnce(u32, u32) -> Option<Name>,
+    place_of: impl FnOnce(u64) -> Option<PathBuf>,
+) -> Result<Event, KernelError> {
     let hook = Hook::from(abi::Hook::try_from(raw.hook).map_err(unknown)?);
     let has_process = match hook {
         Hook::Connect | Hook::SendMessage | Hook::Bind => true,
@@ -215,6 +244,7 @@ fn decode(raw: &abi::Event, name_of: impl FnOnce(u32, u32) -> Option<Name>) -> R
         destination: socket_address(raw.destination, raw.destination_port),
         process: has_process.then(|| process(raw)),
         cgroup_id: raw.cgroup_id,
+        cgroup: if raw.cgroup_id == 0 { None } else { place_of(raw.cgroup_id) },
         count: raw.count,
     })
 }

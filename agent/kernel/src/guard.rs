@@ -10,6 +10,7 @@ use crate::{
     Events, KernelError, Rules, Site, links,
     maps::{Maps, open_events, open_names},
     object::{self, Loaded},
+    places,
     rules::entries,
     status::{self, Compare, Status},
 };
@@ -25,6 +26,8 @@ pub struct Guard {
     switch_after_apply: bool,
     rules: Rules,
     cgroups: Vec<Cgroups>,
+    /// The cgroups that an agent before this one held, by scope; empty once this one has applied a policy.
+    inherited: Vec<(Name, u64)>,
     events_taken: bool,
 }
 
@@ -51,7 +54,13 @@ impl Guard {
         let programs = object::load(site)?;
         let maps = Maps::open(site)?;
         let pins = object::open_maps(site)?;
-        let switch_after_apply = maps.settings()?.generation == 0 && links::any_pinned(site);
+        let standing = maps.settings()?.generation;
+        let switch_after_apply = standing == 0 && links::any_pinned(site);
+        let held = if standing == 0 { Vec::new() } else { maps.scopes(standing)? };
+        let inherited = held
+            .into_iter()
+            .filter_map(|(id, scope)| Some((maps.name(standing, scope.index)?, id)))
+            .collect();
         if !switch_after_apply {
             links::install(site, &programs)?;
         }
@@ -63,6 +72,7 @@ impl Guard {
             switch_after_apply,
             rules: Rules::default(),
             cgroups: Vec::new(),
+            inherited,
             events_taken: false,
         })
     }
@@ -87,6 +97,7 @@ impl Guard {
         self.maps.switch(Settings { generation, epoch: before.epoch.wrapping_add(1) })?;
         self.rules = rules.clone();
         self.cgroups = cgroups;
+        self.inherited.clear();
         if self.switch_after_apply {
             links::install(&self.site, &self.programs)?;
             self.switch_after_apply = false;
@@ -181,13 +192,18 @@ impl Guard {
         if self.events_taken {
             return Err(KernelError::EventsTaken);
         }
-        let events = Events::new(open_events(&self.site)?, open_names(&self.site)?)?;
+        let events = Events::new(
+            open_events(&self.site)?,
+            open_names(&self.site)?,
+            places::Places::new(&self.site.cgroup_root),
+        )?;
         self.events_taken = true;
         Ok(events)
     }
 
     fn resolve(&self, rules: &Rules) -> Result<Vec<Cgroups>, KernelError> {
         let known = |name: &Name| self.rules.scopes.iter().position(|scope| scope.name == *name);
+        let inherited = self.inherited(rules)?;
         rules
             .scopes
             .iter()
@@ -195,17 +211,40 @@ impl Guard {
                 let mut cgroups = known(&scope.name)
                     .filter(|index| self.rules.scopes[*index].cgroup == scope.cgroup)
                     .map_or_else(Cgroups::default, |index| self.cgroups[index].clone());
+                cgroups
+                    .former
+                    .extend(inherited.iter().filter(|(name, _)| *name == scope.name).map(|(_, id)| *id));
                 let live = self.site.cgroup_id(&scope.cgroup)?;
                 if cgroups.live != live {
                     cgroups.former.extend(cgroups.live);
-                    while cgroups.former.len() > FORMER_KEPT {
-                        cgroups.former.pop_front();
-                    }
                     cgroups.live = live;
+                }
+                while cgroups.former.len() > FORMER_KEPT {
+                    cgroups.former.pop_front();
                 }
                 Ok(cgroups)
             })
             .collect()
+    }
+
+    /// What an agent before this one held and is no directory any more, the oldest first: cgroups are numbered
+    /// upwards. A cgroup that is still there is the scope's own, or has become something else's.
+    fn inherited(&self, rules: &Rules) -> Result<Vec<(Name, u64)>, KernelError> {
+        if self.inherited.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tree = places::walk(&self.site.cgroup_root);
+        let mut alive = tree.found;
+        if !tree.complete {
+            // Too large a tree to see all of it; of the scopes themselves it is known where they are.
+            for scope in &rules.scopes {
+                alive.extend(self.site.cgroup_id(&scope.cgroup)?.map(|id| (id, scope.cgroup.clone())));
+            }
+        }
+        let mut gone: Vec<_> =
+            self.inherited.iter().filter(|(_, id)| !alive.contains_key(id)).cloned().collect();
+        gone.sort_by_key(|(_, id)| *id);
+        Ok(gone)
     }
 
     fn write(&mut self, rules: &Rules, cgroups: &[Cgroups], generation: u32) -> Result<(), KernelError> {
@@ -215,7 +254,7 @@ impl Guard {
             let policy = number(policies[index]);
             self.maps.put_name(generation, number(index), &scope.name)?;
             if policies[index] == index {
-                for entry in entries(&scope.egress, policy) {
+                for entry in entries(&scope.egress, &scope.peers, policy) {
                     self.maps.put_destination(generation, entry)?;
                 }
             }

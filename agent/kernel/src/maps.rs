@@ -84,10 +84,14 @@ pub(crate) struct Names(Table<Wire<NameKey>, Wire<[u8; NAME_LEN]>>);
 impl Names {
     /// The name of a scope of a generation, if the map still has it.
     pub(crate) fn get(&self, generation: u32, index: u32) -> Option<Name> {
-        let Wire(bytes) = self.0.get(&Wire(NameKey { generation, index }), 0).ok()?;
-        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(NAME_LEN);
-        Name::new(std::str::from_utf8(&bytes[..end]).ok()?).ok()
+        name_in(&self.0, generation, index)
     }
+}
+
+fn name_in(names: &Table<Wire<NameKey>, Wire<[u8; NAME_LEN]>>, generation: u32, index: u32) -> Option<Name> {
+    let Wire(bytes) = names.get(&Wire(NameKey { generation, index }), 0).ok()?;
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(NAME_LEN);
+    Name::new(std::str::from_utf8(&bytes[..end]).ok()?).ok()
 }
 
 impl Maps {
@@ -139,6 +143,11 @@ impl Maps {
         bytes[..length].copy_from_slice(&text[..length]);
         let key = NameKey { generation, index };
         self.names.insert(Wire(key), Wire(bytes), 0).map_err(|e| KernelError::map("write", "NAMES", e))
+    }
+
+    /// The name of a scope of a generation, if the map still has it.
+    pub(crate) fn name(&self, generation: u32, index: u32) -> Option<Name> {
+        name_in(&self.names, generation, index)
     }
 
     pub(crate) fn put_destination(&mut self, generation: u32, entry: Entry) -> Result<(), KernelError> {

@@ -23,6 +23,23 @@ pub struct Scope {
     pub cgroup: PathBuf,
     /// Where it may send to.
     pub egress: EgressPolicy,
+    /// Other hosts that may connect to a model's slice; empty for anything but a model.
+    pub peers: Vec<Peer>,
+}
+
+/// Other hosts that run a part of a model, so that both sides open connections. The same networks and ports are
+/// open both ways: a peer may connect to these ports of the model's slice, and the slice to these ports of a peer.
+///
+/// Not an exception of the egress policy, because it opens less: neither loopback nor this host's own addresses,
+/// nor a tunnel.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Peer {
+    /// The hosts.
+    pub network: IpNet,
+    /// TCP and UDP ports of the listening side; never the guarded one.
+    pub ports: Vec<u16>,
+    /// Why it exists, in the operator's words.
+    pub reason: String,
 }
 
 /// What a scope is.
@@ -35,6 +52,9 @@ pub enum ScopeKind {
         /// The port that only the proxy may reach. It is reserved for the model's slice on the whole host.
         port: u16,
     },
+    /// A model that is reached without a port, over a Unix socket: its slice admits nothing from outside, its
+    /// egress is held.
+    SealedModel,
     /// Any other watched service: egress only.
     Workload,
 }
@@ -66,14 +86,12 @@ impl Rules {
     pub(crate) fn policies(&self) -> Vec<usize> {
         let same =
             |a: &EgressPolicy, b: &EgressPolicy| a.networks == b.networks && a.exceptions == b.exceptions;
+        let same = |a: &Scope, b: &Scope| same(&a.egress, &b.egress) && a.peers == b.peers;
         self.scopes
             .iter()
             .enumerate()
             .map(|(index, scope)| {
-                self.scopes[..index]
-                    .iter()
-                    .position(|other| same(&other.egress, &scope.egress))
-                    .unwrap_or(index)
+                self.scopes[..index].iter().position(|other| same(other, scope)).unwrap_or(index)
             })
             .collect()
     }
@@ -83,7 +101,7 @@ impl Scope {
     pub(crate) fn port(&self) -> u16 {
         match self.kind {
             ScopeKind::Model { port } => port,
-            ScopeKind::Proxy | ScopeKind::Workload => 0,
+            ScopeKind::Proxy | ScopeKind::SealedModel | ScopeKind::Workload => 0,
         }
     }
 
@@ -91,7 +109,7 @@ impl Scope {
     pub(crate) fn wire(&self, index: u32, policy: u32) -> bailiwick_abi::Scope {
         let kind = match self.kind {
             ScopeKind::Proxy => Kind::Proxy,
-            ScopeKind::Model { .. } => Kind::Model,
+            ScopeKind::Model { .. } | ScopeKind::SealedModel => Kind::Model,
             ScopeKind::Workload => Kind::Workload,
         };
         let mode = match self.egress.mode {
@@ -105,8 +123,12 @@ impl Scope {
             port: self.port(),
             kind: kind.tag(),
             mode: mode.tag(),
-            has_ports: u8::from(self.egress.exceptions.iter().any(|exception| exception.port.is_some())),
-            padding: [0; 3],
+            has_ports: u8::from(
+                !self.peers.is_empty()
+                    || self.egress.exceptions.iter().any(|exception| exception.port.is_some()),
+            ),
+            has_peers: u8::from(!self.peers.is_empty()),
+            padding: [0; 2],
         }
     }
 
@@ -119,15 +141,35 @@ impl Scope {
             problems.push(RuleProblem::TooDeep { name: self.name.clone(), cgroup: self.cgroup.clone() });
         }
         let port_zero = self.egress.exceptions.iter().any(|exception| exception.port == Some(0));
+        let port_zero = port_zero || self.peers.iter().any(|peer| peer.ports.contains(&0));
         if port_zero || self.kind == (ScopeKind::Model { port: 0 }) {
             problems.push(RuleProblem::PortZero { name: self.name.clone() });
+        }
+        if !self.peers.is_empty() && !self.is_model() {
+            problems.push(RuleProblem::PeersOfNoModel { name: self.name.clone() });
+        }
+        for peer in &self.peers {
+            if self.port() != 0 && peer.ports.contains(&self.port()) {
+                let (name, port) = (self.name.clone(), self.port());
+                problems.push(RuleProblem::PeerOnGuardedPort { name, port });
+            }
+            if peer.ports.is_empty() {
+                problems.push(RuleProblem::PeerWithoutPorts { name: self.name.clone() });
+            }
+        }
+    }
+
+    fn is_model(&self) -> bool {
+        match self.kind {
+            ScopeKind::Model { .. } | ScopeKind::SealedModel => true,
+            ScopeKind::Proxy | ScopeKind::Workload => false,
         }
     }
 
     fn contains_scopes(&self) -> bool {
         match self.kind {
             ScopeKind::Workload => true,
-            ScopeKind::Proxy | ScopeKind::Model { .. } => false,
+            ScopeKind::Proxy | ScopeKind::Model { .. } | ScopeKind::SealedModel => false,
         }
     }
 }
@@ -151,25 +193,46 @@ fn inside(inner: &Path, outer: &Path) -> bool {
 }
 
 /// The trie entries of a policy, aggregated. The generation is left 0.
-pub(crate) fn entries(egress: &EgressPolicy, policy: u32) -> Vec<Entry> {
-    let mut exceptions: BTreeMap<u16, Vec<IpNet>> = BTreeMap::new();
-    for exception in &egress.exceptions {
-        exceptions.entry(exception.port.unwrap_or(0)).or_default().push(unmapped(exception.network));
+///
+/// The longest network decides, so an entry also has the flags of the wider ones around it under its port. A
+/// region's network inside an exception adds nothing, and is left out.
+pub(crate) fn entries(egress: &EgressPolicy, peers: &[Peer], policy: u32) -> Vec<Entry> {
+    let mut written: BTreeMap<u16, BTreeMap<u32, Vec<IpNet>>> = BTreeMap::new();
+    let mut write = |port: u16, flag: u32, network: IpNet| {
+        written.entry(port).or_default().entry(flag).or_default().push(unmapped(network));
+    };
+    for network in &egress.networks {
+        write(0, Destination::REGION, *network);
     }
-    let everywhere = IpNet::aggregate(&exceptions.get(&0).cloned().unwrap_or_default());
-    let regions: Vec<IpNet> = egress.networks.iter().copied().map(unmapped).collect();
-    // The longest prefix decides: a region's network inside an exception would take the exception away.
-    let regions =
-        IpNet::aggregate(&regions).into_iter().filter(|net| !everywhere.iter().any(|e| e.contains(net)));
-    let mut found: Vec<Entry> =
-        regions.map(|network| entry(network, 0, policy, Destination::REGION)).collect();
-    for (port, networks) in &exceptions {
-        let aggregated = IpNet::aggregate(networks);
-        found.extend(
-            aggregated.into_iter().map(|network| entry(network, *port, policy, Destination::EXCEPTION)),
-        );
+    for exception in &egress.exceptions {
+        write(exception.port.unwrap_or(0), Destination::EXCEPTION, exception.network);
+    }
+    for peer in peers {
+        peer.ports.iter().for_each(|port| write(*port, Destination::PEER, peer.network));
+    }
+    let mut found = Vec::new();
+    for (port, kinds) in written {
+        let kinds: Vec<(u32, Vec<IpNet>)> =
+            kinds.into_iter().map(|(flag, networks)| (flag, IpNet::aggregate(&networks))).collect();
+        let mut flags: BTreeMap<IpNet, u32> = BTreeMap::new();
+        for (own, network) in kinds.iter().flat_map(|(flag, nets)| nets.iter().map(move |net| (*flag, *net)))
+        {
+            let around = kinds.iter().filter(|(_, nets)| covers(nets, &network));
+            let sum = around.fold(own, |sum, (flag, _)| sum | flag);
+            let adds_nothing = own == Destination::REGION && sum & Destination::EXCEPTION != 0;
+            if !adds_nothing {
+                flags.insert(network, sum);
+            }
+        }
+        found.extend(flags.into_iter().map(|(network, flags)| entry(network, port, policy, flags)));
     }
     found
+}
+
+/// Whether one of `networks`, which are sorted and do not overlap, holds `network`.
+fn covers(networks: &[IpNet], network: &IpNet) -> bool {
+    let after = networks.partition_point(|other| other.network() <= network.network());
+    after > 0 && networks[after - 1].contains(network)
 }
 
 /// The address as the programs see it.
@@ -213,7 +276,13 @@ mod tests {
     use bailiwick_policy::EgressException;
 
     fn scope(name: &str, kind: ScopeKind, cgroup: &str) -> Scope {
-        Scope { name: Name::new(name).unwrap(), kind, cgroup: cgroup.into(), egress: egress(&[], &[]) }
+        Scope {
+            name: Name::new(name).unwrap(),
+            kind,
+            cgroup: cgroup.into(),
+            egress: egress(&[], &[]),
+            peers: Vec::new(),
+        }
     }
 
     fn egress(networks: &[&str], exceptions: &[(&str, Option<u16>)]) -> EgressPolicy {
@@ -276,14 +345,14 @@ mod tests {
 
     #[test]
     fn a_region_inside_an_exception_does_not_take_it_away() {
-        let found = entries(&egress(&["192.0.2.0/25"], &[("192.0.2.0/24", None)]), 0);
+        let found = entries(&egress(&["192.0.2.0/25"], &[("192.0.2.0/24", None)]), &[], 0);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].2.flags, Destination::EXCEPTION);
     }
 
     #[test]
     fn families_do_not_cover_each_other() {
-        let found = entries(&egress(&["::/0", "192.0.2.0/24", "::ffff:198.51.100.0/120"], &[]), 7);
+        let found = entries(&egress(&["::/0", "192.0.2.0/24", "::ffff:198.51.100.0/120"], &[]), &[], 7);
         let shapes: Vec<_> = found.iter().map(|(bits, key, _)| (key.family, *bits)).collect();
         assert_eq!(shapes, [(4, 96 + 96 + 24), (4, 96 + 96 + 24), (6, 96)]);
     }
@@ -295,6 +364,7 @@ mod tests {
                 &["192.0.2.0/25", "192.0.2.128/25"],
                 &[("198.51.100.1/32", Some(443)), ("198.51.100.2/32", Some(53))],
             ),
+            &[],
             0,
         );
         let ports: Vec<_> = found.iter().map(|(_, key, _)| u16::from_be(key.port)).collect();
@@ -302,13 +372,71 @@ mod tests {
     }
 
     #[test]
-    fn equal_policies_share_their_entries() {
+    fn the_longest_entry_of_a_port_has_the_flags_of_those_around_it() {
+        const E: u32 = Destination::EXCEPTION;
+        const P: u32 = Destination::PEER;
+        let peer = |network: &str, ports: &[u16]| Peer {
+            network: network.parse().unwrap(),
+            ports: ports.to_vec(),
+            reason: "test".into(),
+        };
+        for (why, exceptions, peers, expected) in [
+            (
+                "apart",
+                vec![("192.0.2.0/25", Some(1))],
+                vec![peer("192.0.2.128/25", &[1])],
+                vec![(25, E), (25, P)],
+            ),
+            (
+                "an exception inside a peer",
+                vec![("192.0.2.1/32", Some(1))],
+                vec![peer("192.0.2.0/24", &[1])],
+                vec![(24, P), (32, E | P)],
+            ),
+            (
+                "a peer inside an exception",
+                vec![("192.0.2.0/24", Some(1))],
+                vec![peer("192.0.2.1/32", &[1])],
+                vec![(24, E), (32, E | P)],
+            ),
+            (
+                "the same",
+                vec![("192.0.2.0/24", Some(1))],
+                vec![peer("192.0.2.0/24", &[1])],
+                vec![(24, E | P)],
+            ),
+            (
+                "another port is another table",
+                vec![("192.0.2.1/32", Some(2))],
+                vec![peer("192.0.2.0/24", &[1])],
+                vec![(24, P), (32, E)],
+            ),
+            (
+                "neighbours",
+                vec![],
+                vec![peer("192.0.2.0/25", &[1]), peer("192.0.2.128/25", &[1])],
+                vec![(24, P)],
+            ),
+            ("two ports", vec![], vec![peer("192.0.2.0/24", &[1, 2])], vec![(24, P), (24, P)]),
+        ] {
+            let found: Vec<_> = entries(&egress(&[], &exceptions), &peers, 0)
+                .into_iter()
+                .map(|(bits, _, destination)| (bits - 192, destination.flags))
+                .collect();
+            assert_eq!(found, expected, "{why}");
+        }
+    }
+
+    #[test]
+    fn equal_policies_share_their_entries_and_peers_make_them_unequal() {
         let mut scopes = vec![
             scope("a", ScopeKind::Workload, "a"),
             scope("b", ScopeKind::Workload, "b"),
             scope("c", ScopeKind::Workload, "c"),
         ];
         scopes[1].egress = egress(&["192.0.2.0/24"], &[]);
-        assert_eq!(Rules { scopes }.policies(), [0, 1, 0]);
+        let peer = Peer { network: "192.0.2.0/24".parse().unwrap(), ports: vec![1], reason: "test".into() };
+        scopes.push(Scope { peers: vec![peer], ..scope("d", ScopeKind::SealedModel, "d") });
+        assert_eq!(Rules { scopes }.policies(), [0, 1, 0, 3]);
     }
 }

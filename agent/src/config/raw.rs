@@ -6,6 +6,7 @@ use super::report::{At, Place};
 
 type Text = Option<At<String>>;
 type Texts = Option<At<Vec<At<String>>>>;
+type Integers = Option<At<Vec<At<i128>>>>;
 
 pub(super) struct Config {
     pub(super) host: Option<Host>,
@@ -38,9 +39,17 @@ pub(super) struct Model {
     pub(super) name: Text,
     pub(super) slice: Text,
     pub(super) port: Option<At<i128>>,
+    pub(super) socket: Text,
     pub(super) server: Text,
     pub(super) credential: Text,
+    pub(super) peers: Vec<Peer>,
     pub(super) egress: Option<Egress>,
+}
+
+pub(super) struct Peer {
+    pub(super) network: Text,
+    pub(super) ports: Integers,
+    pub(super) reason: Text,
 }
 
 pub(super) struct Workload {
@@ -158,13 +167,28 @@ impl Model {
         let model = Self {
             name: table.string("name", Required),
             slice: table.string("slice", Required),
-            port: table.integer("port", Required),
+            // One of the two: the port is asked for when neither is there.
+            port: table.integer("port", if table.has("socket") { Optional } else { Required }),
+            socket: table.string("socket", Optional),
             server: table.string("server", Required),
             credential: table.secret("credential", Optional),
+            peers: table.tables("peer").into_iter().map(Peer::read).collect(),
             egress: table.table("egress", Optional).map(Egress::read),
         };
         table.finish();
         model
+    }
+}
+
+impl Peer {
+    fn read(mut table: Table<'_>) -> Self {
+        let peer = Self {
+            network: table.string("network", Required),
+            ports: table.integers("ports", Required),
+            reason: table.string("reason", Required),
+        };
+        table.finish();
+        peer
     }
 }
 

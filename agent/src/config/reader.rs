@@ -56,26 +56,40 @@ impl<'a> Table<'a> {
     /// An integer; one beyond 128 bits comes out as the largest, to be found out of range.
     pub(super) fn integer(&mut self, key: &'static str, need: Need) -> Option<At<i128>> {
         let (place, value) = self.take(key, need)?;
-        let DeValue::Integer(integer) = value else {
-            let quoted_number = value.as_str().is_some_and(|text| text.parse::<i128>().is_ok());
-            let cure = if quoted_number { "remove the quotes" } else { "write a whole number" };
-            self.wrong_type(&place, "an integer", value, cure);
-            return None;
-        };
-        let digits = integer.as_str().replace('_', "");
-        let value = i128::from_str_radix(&digits, integer.radix()).unwrap_or(i128::MAX);
-        Some(At { value, place })
+        self.as_integer(place, value)
     }
 
     /// A list of strings, with at least one in it.
     pub(super) fn strings(&mut self, key: &'static str, need: Need) -> Option<At<Vec<At<String>>>> {
+        self.list(key, need, "a list of strings", "[\"…\", \"…\"]", Self::as_string)
+    }
+
+    /// A list of integers, with at least one in it.
+    pub(super) fn integers(&mut self, key: &'static str, need: Need) -> Option<At<Vec<At<i128>>>> {
+        self.list(key, need, "a list of integers", "[1, 2]", Self::as_integer)
+    }
+
+    fn list<T>(
+        &mut self,
+        key: &'static str,
+        need: Need,
+        what: &str,
+        example: &str,
+        read: impl Fn(&Self, Place, &DeValue<'_>) -> Option<At<T>>,
+    ) -> Option<At<Vec<At<T>>>> {
         let (mut place, value) = self.take(key, need)?;
         let DeValue::Array(items) = value else {
-            let cure = match value.as_str() {
-                Some(_) => "put it in square brackets",
-                None => "write [\"…\", \"…\"]",
+            let is_an_item = match value {
+                DeValue::String(_) | DeValue::Integer(_) => true,
+                DeValue::Float(_)
+                | DeValue::Boolean(_)
+                | DeValue::Datetime(_)
+                | DeValue::Array(_)
+                | DeValue::Table(_) => false,
             };
-            self.wrong_type(&place, "a list of strings", value, cure);
+            let cure =
+                if is_an_item { "put it in square brackets".to_owned() } else { format!("write {example}") };
+            self.wrong_type(&place, what, value, &cure);
             return None;
         };
         place.value = None;
@@ -84,18 +98,19 @@ impl<'a> Table<'a> {
                 &place,
                 Problem::Empty,
                 "the list is empty",
-                "leave the key out, or put something in",
+                match need {
+                    Need::Optional => "leave the key out, or put something in",
+                    Need::Required => "put something in",
+                },
             );
             return None;
         }
-        let mut strings = Vec::new();
+        let mut found = Vec::new();
         for (index, item) in items.iter().enumerate() {
             let item_place = self.child(format!("{}[{index}]", place.key), item);
-            if let Some(string) = self.as_string(item_place, item.get_ref()) {
-                strings.push(string);
-            }
+            found.extend(read(self, item_place, item.get_ref()));
         }
-        Some(At { value: strings, place })
+        Some(At { value: found, place })
     }
 
     /// A table inside this one.
@@ -197,6 +212,18 @@ impl<'a> Table<'a> {
                 None
             }
         }
+    }
+
+    fn as_integer(&self, place: Place, value: &DeValue<'_>) -> Option<At<i128>> {
+        let DeValue::Integer(integer) = value else {
+            let quoted_number = value.as_str().is_some_and(|text| text.parse::<i128>().is_ok());
+            let cure = if quoted_number { "remove the quotes" } else { "write a whole number" };
+            self.wrong_type(&place, "an integer", value, cure);
+            return None;
+        };
+        let digits = integer.as_str().replace('_', "");
+        let value = i128::from_str_radix(&digits, integer.radix()).unwrap_or(i128::MAX);
+        Some(At { value, place })
     }
 
     /// A table that is none has no entries, and reports nothing as missing.

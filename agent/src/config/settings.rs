@@ -43,12 +43,21 @@ pub struct Model {
     pub name: Name,
     /// The systemd slice it runs in.
     pub slice: String,
-    /// Where the proxy dials it: a literal loopback address.
-    pub upstream: SocketAddr,
+    /// Where the proxy dials it.
+    pub upstream: ModelAddress,
     /// Which endpoints it has.
     pub server: ServerPreset,
     /// Where its credential is read from; `None` when the server wants none.
     pub credential: Option<PathBuf>,
+}
+
+/// Where a model server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelAddress {
+    /// On a guarded port: a literal loopback address.
+    Port(SocketAddr),
+    /// On a Unix socket; then it needs no port, and its slice is sealed whole.
+    Socket(PathBuf),
 }
 
 /// What a model server speaks.

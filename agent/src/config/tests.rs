@@ -1,5 +1,8 @@
 //! What a config means, and what each mistake is told.
 
+mod peers;
+mod sockets;
+
 use super::*;
 use bailiwick_kernel::ScopeKind;
 use bailiwick_policy::{Location, Mode, Name};
@@ -104,9 +107,10 @@ fn a_whole_config_means_what_it_says() {
     let settings = compiled(WHOLE);
     assert_eq!(settings.models.len(), 2);
     let llama = &settings.models[&name("llama")];
-    assert_eq!(llama.upstream.to_string(), "127.0.0.1:8000", "a literal loopback address");
+    let on = |address: &str| settings::ModelAddress::Port(address.parse().unwrap());
+    assert_eq!(llama.upstream, on("127.0.0.1:8000"), "a literal loopback address");
     assert_eq!(llama.credential.as_deref(), Some(Path::new("/run/credentials/test/llama-api-key")));
-    assert_eq!(settings.models[&name("phi")].upstream.port(), 8001, "TOML has hexadecimal");
+    assert_eq!(settings.models[&name("phi")].upstream, on("127.0.0.1:8001"), "TOML has hexadecimal");
     assert_eq!(settings.audit.origin, "bailiwick/host-1.example.eu");
     assert_eq!(settings.proxy.max_body, 16 << 20);
     assert_eq!((settings.issuers[0].groups_claim.as_str(), settings.issuers[0].leeway), ("groups", 60));
@@ -594,7 +598,7 @@ fn an_error_fits_a_terminal_and_is_one_json_object() {
         serde_json::json!({
             "file": "/etc/bailiwick/bailiwick.toml", "line": 15, "column": 1, "key": "model[0].prot", "value": null,
             "problem": "unknown-key", "message": "unknown key",
-            "cure": "use one of name, slice, port, server, credential, egress", "nearest": "port",
+            "cure": "use one of name, slice, port, socket, server, credential, peer, egress", "nearest": "port",
         })
     );
 }

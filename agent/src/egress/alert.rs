@@ -13,8 +13,6 @@ pub struct Alert {
     region: Option<String>,
     /// The executable of the process, where it could still be read under the same name.
     executable: Option<String>,
-    /// The systemd unit of the process, likewise.
-    unit: Option<String>,
 }
 
 impl Alert {
@@ -31,10 +29,8 @@ impl Alert {
             Location::Known { regions, .. } => regions.first().map(ToString::to_string),
             Location::Unknown => None,
         };
-        let process = event.process.as_ref();
-        let executable = process.and_then(|process| executable(process.pid, &process.comm));
-        let unit = process.and_then(|process| unit(process.pid, &process.comm));
-        Self { event: event.clone(), region, executable, unit }
+        let executable = event.process.as_ref().and_then(|process| executable(process.pid, &process.comm));
+        Self { event: event.clone(), region, executable }
     }
 
     /// The fixed id of this kind of alert (`MESSAGE_ID`, systemd.journal-fields(7)).
@@ -125,8 +121,11 @@ impl Alert {
         if let Some(executable) = &self.executable {
             fields.push(("BAILIWICK_EXE", executable.clone()));
         }
-        if let Some(unit) = &self.unit {
-            fields.push(("BAILIWICK_UNIT", unit.clone()));
+        if let Some(unit) = event.unit() {
+            fields.push(("BAILIWICK_UNIT", unit.to_owned()));
+        }
+        if let Some(cgroup) = &event.cgroup {
+            fields.push(("BAILIWICK_CGROUP", format!("/{}", cgroup.display())));
         }
         fields
     }
@@ -156,10 +155,10 @@ impl Alert {
         match &self.event.process {
             Some(process) => {
                 let name = self.executable.as_deref().unwrap_or(&process.comm);
-                let unit = self.unit.as_deref().map_or_else(String::new, |unit| format!(", {unit}"));
+                let unit = self.event.unit().map_or_else(String::new, |unit| format!(", in {unit}"));
                 format!(", by {name} (pid {}, uid {}{unit})", process.pid, process.uid)
             }
-            None => String::new(),
+            None => self.event.unit().map_or_else(String::new, |unit| format!(", by {unit}")),
         }
     }
 }
@@ -247,23 +246,10 @@ fn executable(pid: u32, comm: &str) -> Option<String> {
     (now.trim_end() == comm).then(|| path.to_string_lossy().into_owned())
 }
 
-/// The systemd unit of `pid`, under the same condition.
-fn unit(pid: u32, comm: &str) -> Option<String> {
-    let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    let now = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    (now.trim_end() == comm).then(|| unit_of(&cgroups)).flatten()
-}
-
-/// The innermost service or scope in a process's cgroup v2 path (systemd names cgroups after units).
-fn unit_of(cgroups: &str) -> Option<String> {
-    let path = cgroups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let named = |part: &&str| part.ends_with(".service") || part.ends_with(".scope");
-    path.rsplit('/').find(named).map(str::to_owned)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::watch;
     use bailiwick_kernel::Process;
     use bailiwick_policy::Name;
 
@@ -278,6 +264,7 @@ mod tests {
             destination: "192.0.2.30:443".parse().unwrap(),
             process: Some(Process { pid: u32::MAX, uid: 0, comm: "python3".to_owned() }),
             cgroup_id: 7,
+            cgroup: Some("system.slice/docker-4f1d.scope/payload".into()),
             count: 3,
         }
     }
@@ -315,14 +302,36 @@ mod tests {
     }
 
     #[test]
+    fn a_packet_without_a_process_names_the_unit_or_container_that_sent_it() {
+        let packet = Event { process: None, ..event(Hook::Egress, Reason::DestinationNotAllowed) };
+        let alert = Alert::new(&packet, &RegionTable::default());
+        let message = alert.message();
+        assert!(message.contains("by docker-4f1d.scope:"), "{message}");
+        let fields = alert.fields();
+        assert!(fields.contains(&("BAILIWICK_UNIT", "docker-4f1d.scope".to_owned())));
+        assert!(fields.contains(&("BAILIWICK_CGROUP", "/system.slice/docker-4f1d.scope/payload".to_owned())));
+        let remote = Event { cgroup_id: 0, cgroup: None, ..packet };
+        let alert = Alert::new(&remote, &RegionTable::default());
+        assert!(!alert.fields().iter().any(|(key, _)| *key == "BAILIWICK_UNIT"), "nobody is made up");
+    }
+
+    #[test]
     fn the_unit_is_the_innermost_service_or_scope() {
-        for (cgroups, expected, why) in [
-            ("0::/bailiwick.slice/bailiwick-llama.slice/llama.service\n", Some("llama.service"), "a service"),
-            ("0::/system.slice/docker-1f2e.scope/inner\n", Some("docker-1f2e.scope"), "below a scope"),
-            ("4:memory:/x.service\n0::/user.slice\n", None, "cgroup v1 does not count, a slice is no unit"),
-            ("", None, "nothing"),
+        for (cgroup, expected, why) in [
+            (Some("bailiwick.slice/bailiwick-llama.slice/llama.service"), Some("llama.service"), "a service"),
+            (Some("system.slice/docker-1f2e.scope/inner"), Some("docker-1f2e.scope"), "below a scope"),
+            (Some("user.slice"), None, "a slice is no unit"),
+            (Some(""), None, "the root is no unit"),
+            (None, None, "nothing"),
         ] {
-            assert_eq!(unit_of(cgroups).as_deref(), expected, "{why}");
+            let event = Event {
+                cgroup: cgroup.map(Into::into),
+                ..event(Hook::Connect, Reason::DestinationNotAllowed)
+            };
+            assert_eq!(event.unit(), expected, "{why}");
+            let fields = Alert::new(&event, &RegionTable::default()).fields();
+            let told = fields.iter().find(|(key, _)| *key == "BAILIWICK_UNIT").map(|(_, unit)| unit.as_str());
+            assert_eq!(told, expected, "{why}");
         }
     }
 
@@ -349,12 +358,15 @@ mod tests {
             let alert = Alert::new(&event(hook, reason), &RegionTable::default());
             assert!(catalog.contains(&format!("-- {}\n", alert.message_id())), "{hook:?} {reason:?}");
         }
-        assert_eq!(catalog.matches("\n-- ").count(), 3, "and nothing else");
+        let of_the_watch = [watch::GAP_BEGAN, watch::GAP_ENDED, watch::STRANGER];
+        for id in of_the_watch {
+            assert!(catalog.contains(&format!("-- {id}\n")), "{id}");
+        }
+        assert_eq!(catalog.matches("\n-- ").count(), 3 + of_the_watch.len(), "and nothing else");
     }
 
     #[test]
     fn a_reused_pid_is_not_blamed() {
         assert_eq!(executable(std::process::id(), "not-this-process"), None);
-        assert_eq!(unit(std::process::id(), "not-this-process"), None);
     }
 }

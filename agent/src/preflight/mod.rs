@@ -20,7 +20,7 @@
 mod processes;
 mod systemd;
 
-use crate::config::settings::Settings;
+use crate::config::settings::{ModelAddress, Settings};
 use bailiwick_kernel::{CgroupLayout, Kernel, OLDEST_KERNEL, Rules, Site, kernel, standing};
 use bailiwick_policy::{Mode, Name};
 use serde::Serialize;
@@ -108,7 +108,8 @@ pub(crate) struct Subject {
     pub(crate) name: Name,
     pub(crate) cgroup: PathBuf,
     pub(crate) slice: String,
-    pub(crate) port: u16,
+    /// `None` for a model on a Unix socket.
+    pub(crate) port: Option<u16>,
 }
 
 /// Everything that can be found out; `settings` adds the models, and what the config accepts.
@@ -181,7 +182,10 @@ fn subjects(settings: &Settings) -> Vec<Subject> {
             name: name.clone(),
             cgroup: scope.cgroup.clone(),
             slice: model.slice.clone(),
-            port: model.upstream.port(),
+            port: match &model.upstream {
+                ModelAddress::Port(address) => Some(address.port()),
+                ModelAddress::Socket(_) => None,
+            },
         })
     };
     settings.models.iter().filter_map(subject).collect()

@@ -96,10 +96,13 @@ fn of_packet_sockets(process: &Process, subject: &Subject) -> Option<Finding> {
 
 /// Processes outside of the slice that hold a listening socket on the model's port, in the model's network namespace.
 fn of_listeners(pid: u32, subject: &Subject) -> Vec<Finding> {
+    let Some(port) = subject.port else {
+        return Vec::new();
+    };
     let listening: BTreeSet<u64> = ["tcp", "tcp6"]
         .iter()
         .filter_map(|table| fs::read_to_string(format!("/proc/{pid}/net/{table}")).ok())
-        .flat_map(|table| table.lines().filter_map(|line| listener(line, subject.port)).collect::<Vec<_>>())
+        .flat_map(|table| table.lines().filter_map(|line| listener(line, port)).collect::<Vec<_>>())
         .collect();
     if listening.is_empty() {
         return Vec::new();
@@ -109,7 +112,7 @@ fn of_listeners(pid: u32, subject: &Subject) -> Vec<Finding> {
             && !cgroup_of(process.pid).is_some_and(|cgroup| inside(subject, &cgroup))
     };
     let weak = |process: Process| {
-        let found = format!("{process}, outside {}, listens on port {}", subject.slice, subject.port);
+        let found = format!("{process}, outside {}, listens on port {port}", subject.slice);
         let cure = "let the model server open its port itself: no socket unit, no inherited socket";
         Finding::weak(Weakness::ForeignListener, subject, found, cure.to_owned())
     };

@@ -9,6 +9,7 @@
 //!                  body.rs       the body, bounded, then protocol's strip and mask
 //!                  ledger.rs     durably recorded                   → Admitted   (takes the Permit)
 //!                  upstream.rs   forwarded                          (demands an Admitted)
+//!                    unix_socket.rs  a model on a Unix socket: first, whose it is
 //!                  relay.rs      the answer, masked as it streams   → Ending     (all but the last byte)
 //!                  ledger.rs     the outcome, durably recorded      → Settled    (takes the Admitted)
 //!                  reply.rs      the last byte                      (demands a Settled)
@@ -56,6 +57,7 @@ mod reply;
 mod request_id;
 mod route;
 mod tls;
+mod unix_socket;
 mod unreadable;
 mod upstream;
 

@@ -3,9 +3,11 @@
 use super::headers;
 use super::ledger::Admitted;
 use super::limits::Limits;
-use crate::config::settings::Model;
+use super::unix_socket::{self, DialError, ImpostorError};
+use crate::config::settings::{Model, ModelAddress};
+use bailiwick_kernel::slice_path;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response};
+use http::{HeaderValue, Method, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -13,7 +15,8 @@ use hyper_util::rt::TokioIo;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -24,10 +27,21 @@ const MAX_CREDENTIAL: usize = 8 * 1024;
 
 /// Where a model is reached, and as whom.
 pub(super) struct Upstream {
-    address: SocketAddr,
+    address: Address,
     host: HeaderValue,
     /// `Bearer …`. Wiped when the proxy ends; while a request is sent its head holds a copy.
     authorization: Option<Zeroizing<String>>,
+}
+
+/// What is dialled.
+#[derive(Debug)]
+enum Address {
+    Port(SocketAddr),
+    /// A path, and the cgroup that whoever listens there must live in.
+    Socket {
+        path: PathBuf,
+        slice: PathBuf,
+    },
 }
 
 impl fmt::Debug for Upstream {
@@ -56,9 +70,11 @@ pub(super) struct ModelAnswer {
 /// Why the model did not answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UpstreamError {
-    #[error("the model's port does not accept connections: {0}")]
+    #[error("the model does not accept connections: {0}")]
     Connect(#[source] io::Error),
-    #[error("the model's port did not accept a connection in time")]
+    #[error("{0}")]
+    Impostor(#[source] ImpostorError),
+    #[error("the model did not accept a connection in time")]
     ConnectTimedOut,
     #[error("the model did not answer in time")]
     TimedOut,
@@ -74,9 +90,18 @@ impl Upstream {
     /// # Errors
     /// names the file that holds no usable credential
     pub(super) fn new(model: &Model) -> io::Result<Self> {
-        let host = HeaderValue::from_str(&model.upstream.to_string()).map_err(io::Error::other)?;
+        let (address, host) = match &model.upstream {
+            ModelAddress::Port(address) => (
+                Address::Port(*address),
+                HeaderValue::from_str(&address.to_string()).map_err(io::Error::other)?,
+            ),
+            ModelAddress::Socket(path) => (
+                Address::Socket { path: path.clone(), slice: slice_path(&model.slice) },
+                HeaderValue::from_static("localhost"),
+            ),
+        };
         let authorization = model.credential.as_deref().map(read_credential).transpose()?;
-        Ok(Self { address: model.upstream, host, authorization })
+        Ok(Self { address, host, authorization })
     }
 
     /// Asks the model, once the request is durably recorded as admitted. The future resolves with the answer's
@@ -96,23 +121,47 @@ impl Upstream {
             .ok_or(UpstreamError::Unaskable)?;
         tracing::trace!(model = %admitted.permit().model(), rule = %admitted.permit().rule(), "forwarding");
 
-        let socket = timeout(limits.connect, TcpStream::connect(self.address))
-            .await
-            .map_err(|_| UpstreamError::ConnectTimedOut)?
-            .map_err(UpstreamError::Connect)?;
-        // Heads are small and answers flow the other way; a failure here costs latency, nothing else.
-        let _slower = socket.set_nodelay(true);
-        let (mut sender, connection) = http1::Builder::new().handshake(TokioIo::new(socket)).await?;
-        let connection = Connection(tokio::spawn(async move {
-            if let Err(cause) = connection.await {
-                tracing::debug!(%cause, "a connection to a model ended early");
+        let request = request.map(|()| Full::new(body));
+        match &self.address {
+            Address::Port(address) => {
+                let socket = timeout(limits.connect, TcpStream::connect(address))
+                    .await
+                    .map_err(|_| UpstreamError::ConnectTimedOut)?
+                    .map_err(UpstreamError::Connect)?;
+                // Heads are small and answers flow the other way; a failure here costs latency, nothing else.
+                let _slower = socket.set_nodelay(true);
+                ask(socket, request, limits).await
             }
-        }));
-        let sent = sender.send_request(request.map(|()| Full::new(body)));
-        let (head, body) =
-            timeout(limits.model_idle, sent).await.map_err(|_| UpstreamError::TimedOut)??.into_parts();
-        Ok(ModelAnswer { head: Response::from_parts(head, ()), body, _connection: connection })
+            Address::Socket { path, slice } => {
+                let socket = timeout(limits.connect, unix_socket::dial(path, slice))
+                    .await
+                    .map_err(|_| UpstreamError::ConnectTimedOut)?
+                    .map_err(|error| match error {
+                        DialError::Io(error) => UpstreamError::Connect(error),
+                        DialError::Impostor(error) => UpstreamError::Impostor(error),
+                    })?;
+                ask(socket, request, limits).await
+            }
+        }
     }
+}
+
+/// Sends one request over a connection of its own, and waits for the answer's head.
+async fn ask(
+    socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    request: Request<Full<Bytes>>,
+    limits: &Limits,
+) -> Result<ModelAnswer, UpstreamError> {
+    let (mut sender, connection) = http1::Builder::new().handshake(TokioIo::new(socket)).await?;
+    let connection = Connection(tokio::spawn(async move {
+        if let Err(cause) = connection.await {
+            tracing::debug!(%cause, "a connection to a model ended early");
+        }
+    }));
+    let sent = sender.send_request(request);
+    let (head, body) =
+        timeout(limits.model_idle, sent).await.map_err(|_| UpstreamError::TimedOut)??.into_parts();
+    Ok(ModelAnswer { head: Response::from_parts(head, ()), body, _connection: connection })
 }
 
 /// The task that drives a connection; dropping this ends it and closes the socket.

@@ -111,7 +111,7 @@ fn rules() -> Measured<Rules> {
         Ok(EgressPolicy { mode: Mode::Enforce, regions, networks, exceptions: Vec::new() })
     };
     let scope = |name: &str, kind, cgroup: &str, egress| -> Measured<Scope> {
-        Ok(Scope { name: Name::new(name)?, kind, cgroup: cgroup.into(), egress })
+        Ok(Scope { name: Name::new(name)?, kind, cgroup: cgroup.into(), peers: Vec::new(), egress })
     };
     let everywhere = vec!["0.0.0.0/0".parse()?, "::/0".parse()?];
     Ok(Rules {

@@ -8,10 +8,17 @@ use bailiwick_policy::{Name, RegionTable};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(event) = Event::decode(bytes, |_, scope| Name::new(&format!("model-{scope}")).ok()) else {
+    let decode = || {
+        Event::decode(
+            bytes,
+            |_, scope| Name::new(&format!("model-{scope}")).ok(),
+            |cgroup_id| Some(format!("system.slice/{cgroup_id}.service").into()),
+        )
+    };
+    let Ok(event) = decode() else {
         return;
     };
-    let Ok(again) = Event::decode(bytes, |_, scope| Name::new(&format!("model-{scope}")).ok()) else {
+    let Ok(again) = decode() else {
         panic!("the same bytes were an event");
     };
     assert_eq!(event, again);

@@ -383,6 +383,7 @@ fn policy() -> Rules {
             name: name(label),
             kind: ScopeKind::Model { port },
             cgroup: cgroup.into(),
+            peers: Vec::new(),
             egress: egress(Mode::Enforce, &[], &[]),
         });
     }

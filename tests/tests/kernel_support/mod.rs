@@ -8,6 +8,7 @@
 //! Needs root, cgroup2, bpf and iproute2, and says so.
 #![allow(
     dead_code,
+    unused_imports,
     unreachable_pub,
     reason = "a stage for several test programs, each of which uses a part of it"
 )]
@@ -60,6 +61,7 @@ pub fn rules(egress_policy: EgressPolicy) -> Rules {
         kind,
         cgroup: cgroup.into(),
         egress,
+        peers: Vec::new(),
     };
     Rules {
         scopes: vec![

@@ -7,4 +7,5 @@ mod attacks;
 mod endings;
 mod model;
 mod refusals;
+mod unix_upstream;
 mod world;

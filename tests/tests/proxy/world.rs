@@ -64,6 +64,15 @@ impl World {
 
     /// The same with other limits.
     pub(crate) async fn within(script: Vec<Step>, limits: Limits) -> Self {
+        Self::configured(script, limits, |_| {}).await
+    }
+
+    /// The same with a model that is configured otherwise.
+    pub(crate) async fn configured(
+        script: Vec<Step>,
+        limits: Limits,
+        change: impl FnOnce(&mut settings::Model),
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let authority = Authority::new("test root").unwrap();
         let identity = authority.issue(&["127.0.0.1"]).unwrap();
@@ -89,7 +98,8 @@ impl World {
         let trail = directory.path().join("audit");
         let log =
             Log::open(LogSettings { directory: trail.clone(), origin: "bailiwick/test".into() }).unwrap();
-        let settings = settings(&model, &issuer, tls, credential, trail);
+        let mut settings = settings(&model, &issuer, tls, credential, trail);
+        change(settings.models.values_mut().next().and_then(Arc::get_mut).unwrap());
         let (ready, bound) = oneshot::channel();
         let (stop, stopping) = watch::channel(false);
         let timing = Timing { debounce: Duration::from_millis(100), ..Timing::default() };
@@ -220,7 +230,7 @@ fn settings(
             Arc::new(settings::Model {
                 name: name("llama"),
                 slice: "bailiwick-llama.slice".into(),
-                upstream: model.address,
+                upstream: settings::ModelAddress::Port(model.address),
                 server: settings::ServerPreset::LlamaCpp,
                 credential: Some(credential),
             }),

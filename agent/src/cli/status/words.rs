@@ -105,6 +105,14 @@ pub(super) fn notes(truth: &Status, rules: &Rules) -> Vec<Finding> {
                         scope.cgroup.file_name().unwrap_or_default().to_string_lossy()
                     ),
                 ),
+                ScopeKind::SealedModel => Finding::new(
+                    scope.name.as_str(),
+                    "nothing runs in its slice",
+                    format!(
+                        "Start the model server, with the drop-in that puts it into {}",
+                        scope.cgroup.file_name().unwrap_or_default().to_string_lossy()
+                    ),
+                ),
                 ScopeKind::Workload => Finding::new(
                     scope.name.as_str(),
                     "nothing runs in its cgroup",

@@ -8,7 +8,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::fs::{File, Metadata};
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 /// What must be in a file.
@@ -62,6 +62,49 @@ pub(super) fn pem(
         report.error(&path.place, Problem::Invalid, wanted, "name another file, or convert this one to PEM");
         None
     }
+}
+
+/// The longest path of a Unix socket in bytes (unix(7); the last byte of `sun_path` is its end).
+const LONGEST_SOCKET: usize = 107;
+
+/// The path of a model's Unix socket. The model server makes it when it starts, so that it may be missing.
+pub(super) fn socket(
+    path: &At<String>,
+    model: &str,
+    host: &HostFacts,
+    report: &Report<'_>,
+    warnings: &mut Vec<String>,
+) -> Option<PathBuf> {
+    let file = absolute(path, report)?;
+    let invalid = |message, cure| {
+        report.error(&path.place, Problem::Invalid, message, cure);
+        None
+    };
+    if path.value.len() > LONGEST_SOCKET {
+        return invalid("longer than a socket's path can be", "use at most 107 bytes");
+    }
+    if file.file_name().is_none() || file.components().any(|part| part == Component::ParentDir) {
+        return invalid("not a socket's path", "name the file, such as \"/run/llama/model.sock\"");
+    }
+    warnings.push(format!(
+        "model \"{model}\": other processes of this host are kept from {} by its permissions alone, not by the \
+         kernel's hooks; make it mode 0660, in a group that only the agent and the model are in",
+        file.display()
+    ));
+    if host.check_files
+        && let Ok(found) = file.symlink_metadata()
+    {
+        if !found.file_type().is_socket() {
+            return invalid("there is a file of this name, but no socket", "name the model server's socket");
+        }
+        if found.permissions().mode() & 0o002 != 0 {
+            warnings.push(format!(
+                "model \"{model}\": every user of this host can connect to {}, so that the proxy refuses to; chmod 0660 it",
+                file.display()
+            ));
+        }
+    }
+    Some(file)
 }
 
 /// Whether the key is that of the chain's first certificate; both files have been read before.

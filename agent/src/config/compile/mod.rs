@@ -5,6 +5,7 @@ mod access;
 mod files;
 mod issuers;
 mod masks;
+mod peers;
 mod proxy;
 mod regions;
 mod scopes;

@@ -4,8 +4,8 @@ use super::super::errors::Problem;
 use super::super::host::HostFacts;
 use super::super::raw;
 use super::super::report::{At, Place, Report};
-use super::super::settings::{Issuer, Model, ServerPreset};
-use super::{Declared, declare, described, files, line_of_text, port, regions, word};
+use super::super::settings::{Issuer, Model, ModelAddress, ServerPreset};
+use super::{Declared, declare, described, files, line_of_text, peers, port, regions, word};
 use bailiwick_kernel::{Scope, ScopeKind, slice_path};
 use bailiwick_policy::{EgressException, EgressPolicy, Mode, Name, RegionTable};
 use std::collections::BTreeMap;
@@ -38,32 +38,38 @@ pub(super) fn compile(
     let agent_place = Place { key: "the agent itself".to_owned(), start: 0, value: None };
     let mut names = Vec::new();
     let mut ground = Ground { taken: vec![(agent_place, host.agent_cgroup.clone())] };
-    let mut ports: Vec<(u16, Place)> = Vec::new();
+    let mut addresses: Vec<(ModelAddress, Place)> = Vec::new();
     let mut models = BTreeMap::new();
     let mut scopes: Vec<Scope> = agent(issuers, regions, host).into_iter().collect();
 
     if raw.models.is_empty() {
         let place = Place { key: "model".to_owned(), start: 0, value: None };
-        let cure = "add [[model]] with name, slice, port and server";
+        let cure = "add [[model]] with name, slice, port (or socket) and server";
         report.error(&place, Problem::MissingKey, "missing: there is nothing to guard", cure);
     }
     for model in &raw.models {
         let name = model.name.as_ref().and_then(|name| scope_name(name, &mut names, report));
         let slice = model.slice.as_ref().and_then(|slice| Some((&slice.value, ground.slice(slice, report)?)));
-        let port = model.port.as_ref().and_then(|number| own_port(number, &mut ports, report));
         let server =
             model.server.as_ref().and_then(|server| word(server, "a model server", &SERVERS, report));
         let called = model.name.as_ref().map_or("?", |name| name.value.as_str());
+        let upstream = address(model, called, host, &mut addresses, report, warnings);
         let credential = model
             .credential
             .as_ref()
             .and_then(|text| files::credential(text, called, host, report, warnings));
         let egress = egress(model.egress.as_ref(), regions, region_names, report);
-        if let (Some(name), Some((slice, cgroup)), Some(port), Some(server)) = (name, slice, port, server) {
-            let upstream = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let peers = peers::compile(&model.peers, &raw.models, report);
+        if let (Some(name), Some((slice, cgroup)), Some(upstream), Some(server)) =
+            (name, slice, upstream, server)
+        {
+            let kind = match &upstream {
+                ModelAddress::Port(address) => ScopeKind::Model { port: address.port() },
+                ModelAddress::Socket(_) => ScopeKind::SealedModel,
+            };
             let model = Model { name: name.clone(), slice: slice.clone(), upstream, server, credential };
             models.insert(name.clone(), Arc::new(model));
-            scopes.push(Scope { name, kind: ScopeKind::Model { port }, cgroup, egress });
+            scopes.push(Scope { name, kind, cgroup, egress, peers });
         }
     }
     for workload in &raw.workloads {
@@ -86,7 +92,7 @@ pub(super) fn compile(
         };
         let egress = egress(workload.egress.as_ref(), regions, region_names, report);
         if let (Some(name), Some(cgroup)) = (name, cgroup) {
-            scopes.push(Scope { name, kind: ScopeKind::Workload, cgroup, egress });
+            scopes.push(Scope { name, kind: ScopeKind::Workload, cgroup, egress, peers: Vec::new() });
         }
     }
     Scopes { models, scopes }
@@ -103,7 +109,8 @@ fn agent(issuers: &[Issuer], regions: &RegionTable, host: &HostFacts) -> Option<
     let networks = regions.networks_of(&names);
     let egress = EgressPolicy { mode: Mode::Enforce, regions: names, networks, exceptions: Vec::new() };
     let name = Name::new(AGENT).ok()?;
-    Some(Scope { name, kind: ScopeKind::Proxy, cgroup: host.agent_cgroup.clone(), egress })
+    let cgroup = host.agent_cgroup.clone();
+    Some(Scope { name, kind: ScopeKind::Proxy, cgroup, egress, peers: Vec::new() })
 }
 
 fn scope_name(name: &At<String>, taken: &mut Vec<(String, Place)>, report: &Report<'_>) -> Option<Name> {
@@ -114,15 +121,37 @@ fn scope_name(name: &At<String>, taken: &mut Vec<(String, Place)>, report: &Repo
     declare(name, taken, report)
 }
 
-fn own_port(number: &At<i128>, taken: &mut Vec<(u16, Place)>, report: &Report<'_>) -> Option<u16> {
-    let port = port(number, report)?;
-    if let Some((_, earlier)) = taken.iter().find(|(other, _)| *other == port) {
-        let message = format!("the port is taken by {}", described(earlier, report));
-        report.error(&number.place, Problem::Duplicate, message, "give each model a port of its own");
+/// Where a model server listens: a port or a socket that no other model has.
+fn address(
+    model: &raw::Model,
+    called: &str,
+    host: &HostFacts,
+    taken: &mut Vec<(ModelAddress, Place)>,
+    report: &Report<'_>,
+    warnings: &mut Vec<String>,
+) -> Option<ModelAddress> {
+    let number = model.port.as_ref().map(|number| (&number.place, port(number, report)));
+    let path =
+        model.socket.as_ref().map(|path| (&path.place, files::socket(path, called, host, report, warnings)));
+    let (place, address, what) = match (number, path) {
+        (Some(_), Some((place, _))) => {
+            let message = "a model has a port or a socket, not both";
+            report.error(place, Problem::Conflict, message, "take one of the two out");
+            return None;
+        }
+        (Some((place, port)), None) => {
+            (place, ModelAddress::Port(SocketAddr::from((Ipv4Addr::LOCALHOST, port?))), "port")
+        }
+        (None, Some((place, path))) => (place, ModelAddress::Socket(path?), "socket"),
+        (None, None) => return None,
+    };
+    if let Some((_, earlier)) = taken.iter().find(|(other, _)| *other == address) {
+        let message = format!("the {what} is taken by {}", described(earlier, report));
+        report.error(place, Problem::Duplicate, message, format!("give each model a {what} of its own"));
         return None;
     }
-    taken.push((port, number.place.clone()));
-    Some(port)
+    taken.push((address.clone(), place.clone()));
+    Some(address)
 }
 
 /// An egress policy; one that is not written allows nothing.
