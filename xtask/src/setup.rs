@@ -1,7 +1,7 @@
 //! `setup`: finds, or announces and installs, what building, the demo and the tests need.
 //!
 //! The plan is made first, from what is missing now; nothing missing is the usual case and must stay fast. Packages
-//! come from apt where apt is, the eBPF linker from crates.io, the real counterparts (`--real`) into the project's own
+//! come from apt where apt is, the eBPF linker from cargo's registry, the real counterparts (`--real`) into the project's own
 //! target directory. On another distribution the rustup way is explained and, once followed, found.
 
 mod needs;
@@ -106,7 +106,7 @@ impl Plan {
         }
         if self.linker {
             println!(
-                "  - bpf-linker {LINKER_VERSION} from crates.io, by cargo install (two to five minutes)"
+                "  - bpf-linker {LINKER_VERSION}, by cargo install (two to five minutes)"
             );
         }
         if self.real {
