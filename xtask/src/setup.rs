@@ -105,9 +105,7 @@ impl Plan {
             println!("  - Debian packages, by apt-get: {}", self.packages.join(" "));
         }
         if self.linker {
-            println!(
-                "  - bpf-linker {LINKER_VERSION}, by cargo install (two to five minutes)"
-            );
+            println!("  - bpf-linker {LINKER_VERSION}, by cargo install (two to five minutes)");
         }
         if self.real {
             println!("  - into {}:", real::directory().display());

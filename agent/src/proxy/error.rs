@@ -2,6 +2,7 @@
 
 use super::body::BodyError;
 use super::route::RouteError;
+use super::unreadable;
 use crate::identity::AuthenticationError;
 use crate::protocol::ProtocolError;
 use bailiwick_policy::{Denial, DenialReason};
@@ -12,6 +13,8 @@ use http::{HeaderValue, StatusCode};
 pub(super) enum Refusal {
     /// The message's length is given by chunks: see [`super::headers::has_plain_framing`].
     LengthRequired,
+    /// The head is larger than is accepted: see [`super::headers::fits`].
+    HeadTooLarge,
     /// The path leads nowhere.
     Route(RouteError),
     /// The caller is not known.
@@ -47,6 +50,7 @@ impl Refusal {
                 "length-required",
                 "a request with Transfer-Encoding is not accepted: send Content-Length",
             ),
+            Self::HeadTooLarge => unreadable::said(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
             Self::Route(error) => match error {
                 RouteError::NotCanonical => said(
                     StatusCode::BAD_REQUEST,

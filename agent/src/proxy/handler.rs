@@ -50,6 +50,9 @@ async fn story(
     if !headers::has_plain_framing(&head.headers) {
         return Err(Refusal::LengthRequired.into());
     }
+    if !headers::fits(&head.headers, limits) {
+        return Err(Refusal::HeadTooLarge.into());
+    }
 
     // Where to? Looked up first so that a denial can name it, answered only to callers who are known.
     let route = route::find(settings, &head.method, &head.uri);

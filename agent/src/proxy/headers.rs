@@ -1,6 +1,7 @@
 //! Both heads are built anew: what is not named here does not pass, in either direction.
 
 use super::error::{Refusal, Said};
+use super::limits::Limits;
 use super::request_id::RequestId;
 use bytes::Bytes;
 use http::header::{
@@ -22,6 +23,13 @@ const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; c
 /// dropping one. So chunked requests are refused (411, which RFC 9110, 15.5.12 provides): JSON has a known length.
 pub(super) fn has_plain_framing(headers: &HeaderMap) -> bool {
     !headers.contains_key(TRANSFER_ENCODING)
+}
+
+/// Whether a head is within bounds: as many fields, and bytes of them, as are accepted. HTTP/1.1's are counted before
+/// they are parsed; HTTP/2's here, so that a refusal has words and a record (its library's own has neither).
+pub(super) fn fits(headers: &HeaderMap, limits: &Limits) -> bool {
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    headers.len() <= limits.headers && bytes <= limits.header_bytes as usize
 }
 
 /// The model's request: nothing of the caller's but what `protocol` made of its body.

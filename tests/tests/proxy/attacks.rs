@@ -5,6 +5,7 @@ use crate::world::{CHAT, World, ask, limits};
 use bailiwick::proxy::Limits;
 use bailiwick_tests::caller::{Protocol, json_request};
 use bailiwick_tests::issuer::Wish;
+use http::HeaderName;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -126,7 +127,24 @@ async fn a_head_that_does_not_come_or_is_too_large_is_not_waited_for() {
         assert!(answer.starts_with("HTTP/1.1 431 "), "{why}: {answer}");
         assert_api_shape(&answer, &world.recorded("denied", nth + 1).await, why);
     }
-    assert_eq!(world.recorded("denied", 2).await.len(), 2);
+    let fields: Vec<_> = (0..80).map(|n| (format!("x-{n}"), "y".to_owned())).collect();
+    for (nth, (fields, why)) in [
+        (fields, "too many over HTTP/2"),
+        (vec![("x".to_owned(), "y".repeat(40_000))], "too long over HTTP/2"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut request = json_request(&world.url(CHAT), Some(&world.token()), &ask("hello")).unwrap();
+        for (name, value) in fields {
+            request.headers_mut().insert(HeaderName::try_from(name).unwrap(), value.parse().unwrap());
+        }
+        let answer = world.send(Protocol::Http2, request).await;
+        assert_eq!(answer.status, 431, "{why}");
+        let text = format!("\r\n\r\n{}", String::from_utf8(answer.body()).unwrap());
+        assert_api_shape(&text, &world.recorded("denied", nth + 3).await, why);
+    }
+    assert_eq!(world.recorded("denied", 4).await.len(), 4);
     assert_eq!(world.model.connections(), 0);
 }
 
