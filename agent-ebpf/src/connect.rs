@@ -29,9 +29,13 @@ pub(crate) fn towards(ctx: &SockAddrContext, family: Family, hook: Hook) -> i32 
         return PASS;
     }
     let ends = asked(ctx, family);
+    let owner = scope::port_owner(settings, ends.destination_port);
+    if owner.is_none() && scope::current_is_stranger(settings) {
+        return PASS;
+    }
     let (cgroup_id, scope) = scope::of_current(settings);
     let site = Site { hook, settings, cgroup_id };
-    if let Some(owner) = scope::port_owner(settings, ends.destination_port)
+    if let Some(owner) = owner
         && scope.index != owner
         && !scope::is(&scope, Kind::Proxy)
         && is_local(&ends.destination)

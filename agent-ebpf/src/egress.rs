@@ -1,17 +1,11 @@
-//! Packets from a socket: the verdict on the header that really leaves.
+//! Packets from a socket of a held slice: the verdict on the header that really leaves.
 
-use aya_ebpf::{
-    EbpfContext,
-    bindings::bpf_sock,
-    helpers::generated::{bpf_get_socket_cookie, bpf_sk_fullsock},
-    macros::cgroup_skb,
-    programs::SkBuffContext,
-};
-use bailiwick_abi::{FlowKey, Hook, Kind, Mode, Reason, Scope};
+use aya_ebpf::{macros::cgroup_skb, programs::SkBuffContext};
+use bailiwick_abi::{Hook, Kind, Mode, Reason, Scope};
 
 use crate::{
-    maps::FLOWS,
-    packet::{Ends, TCP, parse},
+    connection::Socket,
+    packet::{Ends, TCP, is_plain_tcp, parse},
     peer,
     report::{self, PASS, Site},
     scope,
@@ -24,32 +18,40 @@ pub(crate) fn egress(ctx: SkBuffContext) -> i32 {
     if settings.generation == 0 {
         return PASS;
     }
-    let (cgroup_id, scope) = scope::of_packet(settings, ctx.skb.skb);
-    let stranger = scope.kind == 0;
-    if stranger && !is_raw(&ctx) {
+    let socket = Socket::of(&ctx);
+    let plain_tcp = is_plain_tcp(&ctx);
+    if let Some(socket) = socket
+        && plain_tcp
+        && !socket.opens()
+        && !socket.listens()
+        && socket.is_allowed(settings.epoch)
+    {
         return PASS;
     }
-    let site = Site { hook: Hook::Egress, settings, cgroup_id };
+    let (cgroup_id, scope) = scope::of_packet(settings, ctx.skb.skb);
     if !held_at_packets(&scope) {
-        return unheld(&site, &ctx, stranger);
+        return PASS;
     }
     if mode(&scope) == Mode::Monitor {
         return report::allow();
     }
+    // A listener sends nothing but its half of the handshake, without a byte of anybody's, and a model's listener only
+    // to those whose first packet was let in.
+    if plain_tcp && scope::is(&scope, Kind::Model) && socket.is_some_and(Socket::listens) {
+        return PASS;
+    }
+    let site = Site { hook: Hook::Egress, settings, cgroup_id };
     let mut ends = Ends::UNKNOWN;
     if let Err(reason) = parse(&ctx, &mut ends) {
         return report::settle(&site, &scope, Err(reason), &ends);
     }
-    let Some(flow) = flow(&ctx, &ends) else {
-        let outcome = decide(&site, &ctx, &scope, &ends);
-        return report::settle(&site, &scope, outcome, &ends);
-    };
-    if !ends.opening && remembered(&site, &flow) {
-        return PASS;
-    }
     let outcome = decide(&site, &ctx, &scope, &ends);
-    if outcome.is_ok() {
-        let _ = FLOWS.insert(&flow, &settings.epoch, 0);
+    if outcome.is_ok()
+        && ends.protocol == TCP
+        && let Some(socket) = socket
+        && !socket.listens()
+    {
+        socket.allow(settings.epoch);
     }
     report::settle(&site, &scope, outcome, &ends)
 }
@@ -70,91 +72,12 @@ fn decide(site: &Site, ctx: &SkBuffContext, scope: &Scope, ends: &Ends) -> Resul
     let receiver = peer::receiver(&site.settings, ctx, ends);
     // What was on its way to a proxy that is no more is refused by the kernel itself, with the reset that ends the
     // model's half as well.
-    let answers_the_proxy = (scope::is(&receiver.scope, Kind::Proxy) || (receiver.gone && !ends.opening))
+    let answers_the_proxy = (receiver.is(Kind::Proxy) || (receiver.gone && !ends.opening))
         && ends.protocol == TCP
         && scope.port != 0
         && ends.source_port == scope.port;
-    if receiver.scope.index == scope.index || answers_the_proxy {
+    if receiver.index == scope.index || answers_the_proxy {
         return Ok(());
     }
     outcome
-}
-
-/// The proxy's own packets are held at its system calls. Here only this is asked: what it sends to a guarded
-/// port goes to the model's slice, or not at all; a prompt must not reach an impostor.
-///
-/// A stranger with a raw socket writes any source: at the far end its packet would pass for one of the proxy's or of
-/// the slice's own. Here it is known whose it is.
-#[inline(always)]
-fn unheld(site: &Site, ctx: &SkBuffContext, stranger: bool) -> i32 {
-    let mut ends = Ends::UNKNOWN;
-    if parse(ctx, &mut ends).is_err() {
-        return PASS;
-    }
-    if stranger {
-        let receiver = peer::receiver(&site.settings, ctx, &ends).scope;
-        if scope::is(&receiver, Kind::Model) {
-            return report::refuse(site, receiver.index, Reason::Sealed, &ends);
-        }
-        return PASS;
-    }
-    if ends.protocol != TCP {
-        return PASS;
-    }
-    let Some(owner) = scope::port_owner(site.settings, ends.destination_port) else {
-        return PASS;
-    };
-    if !is_local(&ends.destination) {
-        return PASS;
-    }
-    let Some(flow) = flow(ctx, &ends) else {
-        return PASS;
-    };
-    if !ends.opening && remembered(site, &flow) {
-        return PASS;
-    }
-    if peer::receiver(&site.settings, ctx, &ends).scope.index != owner {
-        return report::refuse(site, owner, Reason::PortReserved, &ends);
-    }
-    let _ = FLOWS.insert(&flow, &site.settings.epoch, 0);
-    PASS
-}
-
-/// Whether the packet's socket is a raw one.
-#[inline(always)]
-fn is_raw(ctx: &SkBuffContext) -> bool {
-    const RAW: u32 = 3;
-    // SAFETY: the program's context; both pointers are checked before they are used.
-    unsafe {
-        let socket: *mut bpf_sock = core::ptr::read_volatile(&raw const (*ctx.skb.skb).__bindgen_anon_2.sk);
-        if socket.is_null() {
-            return false;
-        }
-        let full = bpf_sk_fullsock(socket);
-        !full.is_null() && core::ptr::read_volatile(&raw const (*full).type_) == RAW
-    }
-}
-
-/// What a verdict on this packet may be remembered under. Only TCP: an unconnected socket's next datagram may
-/// meet another receiver.
-#[inline(always)]
-fn flow(ctx: &SkBuffContext, ends: &Ends) -> Option<FlowKey> {
-    if ends.protocol != TCP {
-        return None;
-    }
-    // SAFETY: the context is the program's own.
-    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
-    Some(FlowKey {
-        cookie,
-        address: ends.destination,
-        port: ends.destination_port,
-        source_port: ends.source_port,
-        padding: 0,
-    })
-}
-
-#[inline(always)]
-fn remembered(site: &Site, flow: &FlowKey) -> bool {
-    // SAFETY: four bytes, read once.
-    unsafe { FLOWS.get(flow) }.is_some_and(|epoch| *epoch == site.settings.epoch)
 }

@@ -35,6 +35,7 @@
 
 mod bind;
 mod connect;
+mod connection;
 mod egress;
 mod ingress;
 mod maps;

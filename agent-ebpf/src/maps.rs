@@ -6,9 +6,11 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 use bailiwick_abi::{
-    Address, CachedScope, Destination, DestinationKey, FlowKey, Fold, FoldKey, NAME_LEN, NameKey, PortKey,
+    Address, CachedScope, Connection, Destination, DestinationKey, Fold, FoldKey, NAME_LEN, NameKey, PortOwner,
     Scope, ScopeKey, Settings,
 };
+
+use crate::connection::SocketStorage;
 
 #[map]
 pub(crate) static SETTINGS: Array<Settings> = Array::with_max_entries(bailiwick_abi::SETTINGS.max_entries, 0);
@@ -18,8 +20,7 @@ pub(crate) static SCOPES: HashMap<ScopeKey, Scope> =
     HashMap::with_max_entries(bailiwick_abi::SCOPES.max_entries, 0);
 
 #[map]
-pub(crate) static PORTS: HashMap<PortKey, u32> =
-    HashMap::with_max_entries(bailiwick_abi::PORTS.max_entries, 0);
+pub(crate) static PORTS: Array<PortOwner> = Array::with_max_entries(bailiwick_abi::PORTS.max_entries, 0);
 
 #[map]
 pub(crate) static DESTINATIONS: LpmTrie<DestinationKey, Destination> =
@@ -39,12 +40,11 @@ pub(crate) static CGROUPS: LruHashMap<u64, CachedScope> =
     LruHashMap::with_max_entries(bailiwick_abi::CGROUPS.max_entries, 0);
 
 #[map]
-pub(crate) static ADMITTED: LruHashMap<u64, u32> =
-    LruHashMap::with_max_entries(bailiwick_abi::ADMITTED.max_entries, 0);
+pub(crate) static STRANGERS: Array<u64> =
+    Array::with_max_entries(bailiwick_abi::STRANGERS.max_entries, 0);
 
 #[map]
-pub(crate) static FLOWS: LruHashMap<FlowKey, u32> =
-    LruHashMap::with_max_entries(bailiwick_abi::FLOWS.max_entries, 0);
+pub(crate) static SOCKETS: SocketStorage<Connection> = SocketStorage::new();
 
 #[map]
 pub(crate) static FOLDED: LruHashMap<FoldKey, Fold> =

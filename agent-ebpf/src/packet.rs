@@ -33,6 +33,32 @@ impl Ends {
     };
 }
 
+/// Whether the packet is TCP behind a header without options or extensions: then the kernel wrote its addresses from
+/// the connection's own. (A socket can be given a source route after it was connected.)
+#[inline(always)]
+pub(crate) fn is_plain_tcp(ctx: &SkBuffContext) -> bool {
+    const SHORTEST: usize = 20;
+    // SAFETY: the program's context; each field is read once, as the verifier wants it.
+    let (start, end) = unsafe {
+        let raw = ctx.skb.skb;
+        (
+            core::ptr::read_volatile(&raw const (*raw).data) as usize,
+            core::ptr::read_volatile(&raw const (*raw).data_end) as usize,
+        )
+    };
+    if start + SHORTEST > end {
+        return false;
+    }
+    // SAFETY: within the bounds that were just checked.
+    let byte = |at: usize| unsafe { core::ptr::read_volatile((start + at) as *const u8) };
+    let first = byte(0);
+    match first >> 4 {
+        4 => first == 0x45 && byte(9) == TCP,
+        6 => byte(6) == TCP,
+        _ => false,
+    }
+}
+
 /// Reads the header into `ends`, as far as it can be read; what is not plain TCP or UDP comes with a reason.
 #[inline(always)]
 pub(crate) fn parse(ctx: &SkBuffContext, ends: &mut Ends) -> Result<(), Reason> {

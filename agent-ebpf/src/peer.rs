@@ -6,7 +6,7 @@ use aya_ebpf::{
     helpers::generated::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp},
     programs::SkBuffContext,
 };
-use bailiwick_abi::{Scope, Settings};
+use bailiwick_abi::{Kind, NO_SCOPE, Settings};
 
 use crate::{
     packet::{Ends, TCP, UDP},
@@ -29,12 +29,31 @@ enum End {
 pub(crate) struct Peer {
     /// The cgroup of its socket; 0 when it has none.
     pub(crate) cgroup_id: u64,
-    pub(crate) scope: Scope,
+    /// [`Scope::index`]
+    pub(crate) index: u32,
+    /// [`Scope::kind`]
+    kind: u32,
     /// There is no socket, or one in TIME_WAIT: whatever is sent to it, nobody can read.
     pub(crate) gone: bool,
 }
 
-const NOBODY: Peer = Peer { cgroup_id: 0, scope: Scope::NONE, gone: true };
+impl Peer {
+    const NOBODY: Self = Self { cgroup_id: 0, index: NO_SCOPE, kind: 0, gone: true };
+
+    #[inline(always)]
+    pub(crate) fn is(&self, kind: Kind) -> bool {
+        self.kind == kind.tag() as u32
+    }
+
+    /// # Safety
+    /// `socket` must be a reference that the caller holds.
+    #[inline(always)]
+    unsafe fn behind(settings: Settings, socket: *mut bpf_sock, gone: bool) -> Self {
+        let (cgroup_id, scope) = scope::of_socket(settings, socket);
+        Self { cgroup_id, index: scope.index, kind: u32::from(scope.kind), gone }
+    }
+}
+
 const ANY_NETNS_OF_THE_PACKET: u64 = u64::MAX;
 const STATE_TIME_WAIT: u32 = 6;
 const STATE_LISTEN: u32 = 10;
@@ -66,18 +85,18 @@ fn find(settings: &Settings, ctx: &SkBuffContext, ends: &Ends, end: End) -> Peer
         // SAFETY: the tuple outlives the call and has the given size; the reference is released below.
         TCP => unsafe { bpf_skc_lookup_tcp(ctx.as_ptr(), tuple, size, ANY_NETNS_OF_THE_PACKET, 0) },
         UDP => return find_udp(settings, ctx, tuple, size),
-        _ => return NOBODY,
+        _ => return Peer::NOBODY,
     };
     if socket.is_null() {
-        return NOBODY;
+        return Peer::NOBODY;
     }
     // SAFETY: not null, and held until released.
     let state = unsafe { core::ptr::read_volatile(&raw const (*socket).state) };
     let found = if end == End::Sender && state == STATE_LISTEN {
-        NOBODY
+        Peer::NOBODY
     } else {
-        let (cgroup_id, scope) = scope::of_socket(*settings, socket);
-        Peer { cgroup_id, scope, gone: state == STATE_TIME_WAIT }
+        // SAFETY: held until released.
+        unsafe { Peer::behind(*settings, socket, state == STATE_TIME_WAIT) }
     };
     // SAFETY: releases the reference that the lookup took, once.
     unsafe { bpf_sk_release(socket.cast()) };
@@ -89,12 +108,14 @@ fn find_udp(settings: &Settings, ctx: &SkBuffContext, tuple: *mut bpf_sock_tuple
     // SAFETY: the tuple outlives the call and has the given size; the reference is released below.
     let socket = unsafe { bpf_sk_lookup_udp(ctx.as_ptr(), tuple, size, ANY_NETNS_OF_THE_PACKET, 0) };
     if socket.is_null() {
-        return NOBODY;
+        return Peer::NOBODY;
     }
-    let (cgroup_id, scope) = scope::of_socket(*settings, socket);
-    // SAFETY: releases the reference that the lookup took, once.
-    unsafe { bpf_sk_release(socket.cast()) };
-    Peer { cgroup_id, scope, gone: false }
+    // SAFETY: held until released, once.
+    unsafe {
+        let found = Peer::behind(*settings, socket, false);
+        bpf_sk_release(socket.cast());
+        found
+    }
 }
 
 /// The ends as the lookup helpers read them, and how many bytes of that count. Every word is written: a union

@@ -7,9 +7,9 @@ use aya_ebpf::{
         bpf_sk_cgroup_id, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id,
     },
 };
-use bailiwick_abi::{CachedScope, Kind, MAX_DEPTH, PortKey, Scope, ScopeKey, Settings};
+use bailiwick_abi::{CachedScope, Kind, MAX_DEPTH, PortOwner, Scope, ScopeKey, Settings, stranger};
 
-use crate::maps::{CGROUPS, PORTS, SCOPES, SETTINGS};
+use crate::maps::{CGROUPS, PORTS, SCOPES, SETTINGS, STRANGERS};
 
 /// What is in force now. Read once per program run, so that one run sees one policy.
 #[inline(always)]
@@ -20,14 +20,27 @@ pub(crate) fn settings() -> Settings {
 /// The index of the model that `port` belongs to.
 #[inline(always)]
 pub(crate) fn port_owner(settings: Settings, port: u16) -> Option<u32> {
-    let key = PortKey { generation: settings.generation, port, padding: 0 };
-    // SAFETY: the value is four aligned bytes, read once; the agent never rewrites an entry in force.
-    unsafe { PORTS.get(&key) }.copied()
+    // The agent never rewrites an entry in force.
+    let owner = PORTS.get(PortOwner::slot(settings.generation, port))?;
+    if owner.generation == settings.generation { Some(owner.index) } else { None }
 }
 
 #[inline(always)]
 pub(crate) fn is(scope: &Scope, kind: Kind) -> bool {
     scope.kind == kind.tag()
+}
+
+/// Whether the current task is known to be in no scope: a word read from an array, which is what this costs everyone
+/// on the host. False where it is not known.
+#[inline(always)]
+pub(crate) fn current_is_stranger(settings: Settings) -> bool {
+    // SAFETY: no arguments.
+    let own = unsafe { bpf_get_current_cgroup_id() };
+    let Some((slot, word)) = stranger(own, settings.epoch) else {
+        return false;
+    };
+    // SAFETY: a live, aligned map value of one word.
+    STRANGERS.get_ptr(slot).is_some_and(|found| unsafe { found.read_volatile() } == word)
 }
 
 /// The cgroup of the current task, and its scope.
@@ -36,7 +49,15 @@ pub(crate) fn of_current(settings: Settings) -> (u64, Scope) {
     // SAFETY: no arguments.
     let own = unsafe { bpf_get_current_cgroup_id() };
     // SAFETY: no pointer arguments.
-    (own, resolve(settings, own, |level| unsafe { bpf_get_current_ancestor_cgroup_id(level) }))
+    let scope = resolve(settings, own, |level| unsafe { bpf_get_current_ancestor_cgroup_id(level) });
+    if scope.kind == 0
+        && let Some((slot, word)) = stranger(own, settings.epoch)
+        && let Some(place) = STRANGERS.get_ptr_mut(slot)
+    {
+        // SAFETY: a live, aligned map value of one word.
+        unsafe { place.write_volatile(word) };
+    }
+    (own, scope)
 }
 
 /// The cgroup of the packet's socket, and its scope.

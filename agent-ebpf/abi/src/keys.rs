@@ -72,17 +72,39 @@ pub struct CachedScope {
     pub scope: Scope,
 }
 
-/// Key of `PORTS`; the value is the index of the model that the port belongs to.
+/// Value of `PORTS`, an entry for each port and each of two generations: see [`PortOwner::slot`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct PortKey {
-    /// The policy that this entry belongs to.
+pub struct PortOwner {
+    /// The policy that this entry belongs to; of another one it says nothing.
     pub generation: u32,
-    /// The guarded port.
-    pub port: u16,
-    /// Zero.
-    pub padding: u16,
+    /// The index of the model that the port belongs to.
+    pub index: u32,
 }
+
+impl PortOwner {
+    /// The entry of a port: two generations exist side by side while the policy is switched, and no more.
+    #[inline(always)]
+    #[must_use]
+    pub const fn slot(generation: u32, port: u16) -> u32 {
+        (port as u32) << 1 | generation & 1
+    }
+}
+
+/// Value of `STRANGERS`: a cgroup that was found to be in no scope, and the epoch of that finding, in one word that
+/// is read and written at once.
+#[must_use]
+#[inline(always)]
+pub const fn stranger(cgroup_id: u64, epoch: u32) -> Option<(u32, u64)> {
+    // An id is the cgroup's inode. Only those of one word are remembered, so that none is taken for another.
+    if cgroup_id == 0 || cgroup_id > u32::MAX as u64 {
+        return None;
+    }
+    Some((cgroup_id as u32 & (STRANGER_SLOTS - 1), (epoch as u64) << 32 | cgroup_id))
+}
+
+/// How many there are; a power of two.
+pub const STRANGER_SLOTS: u32 = 4096;
 
 /// The bits of a [`DestinationKey`] before the address; every prefix is at least this long.
 pub const DESTINATION_FIXED_BITS: u32 = 96;
@@ -133,18 +155,12 @@ pub struct NameKey {
     pub index: u32,
 }
 
-/// Key of `FLOWS`: a TCP socket and where its packets go; the value is the epoch at which it was allowed.
+/// Value of `SOCKETS`: a TCP connection that was allowed, both ways.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct FlowKey {
-    /// The socket's cookie; never used twice.
-    pub cookie: u64,
-    /// Where to.
-    pub address: Address,
-    /// Where to.
-    pub port: u16,
-    /// Where from: a raw socket can write any.
-    pub source_port: u16,
+pub struct Connection {
+    /// The epoch under which that was decided; another epoch makes it void.
+    pub epoch: u32,
     /// Zero.
     pub padding: u32,
 }
@@ -154,10 +170,11 @@ const _: () = {
     assert!(size_of::<ScopeKey>() == 16);
     assert!(size_of::<Scope>() == 16);
     assert!(size_of::<CachedScope>() == 24);
-    assert!(size_of::<PortKey>() == 8);
+    assert!(size_of::<PortOwner>() == 8);
     assert!(size_of::<DestinationKey>() == 28);
     assert!(core::mem::offset_of!(DestinationKey, address) * 8 == DESTINATION_FIXED_BITS as usize);
     assert!(size_of::<Destination>() == 4);
     assert!(size_of::<NameKey>() == 8);
-    assert!(size_of::<FlowKey>() == 32);
+    assert!(size_of::<Connection>() == 8);
+    assert!(STRANGER_SLOTS.is_power_of_two());
 };

@@ -31,17 +31,17 @@ mod tags;
 pub use address::{Address, Embedded};
 pub use event::{Event, Fold, FoldKey};
 pub use keys::{
-    CachedScope, DESTINATION_FIXED_BITS, Destination, DestinationKey, FlowKey, NameKey, PortKey, Scope,
-    ScopeKey, Settings,
+    CachedScope, Connection, DESTINATION_FIXED_BITS, Destination, DestinationKey, NameKey, PortOwner,
+    STRANGER_SLOTS, Scope, ScopeKey, Settings, stranger,
 };
 pub use map::{
-    ADMITTED, CGROUPS, COUNTERS, Counter, DESTINATIONS, EVENTS, FLOWS, FOLDED, LOCAL, MAPS, MapShape, NAMES,
-    PORTS, SCOPES, SETTINGS,
+    CGROUPS, COUNTERS, Counter, DESTINATIONS, EVENTS, FOLDED, LOCAL, MAPS, MapShape, NAMES, PORTS, SCOPES,
+    SETTINGS, SOCKETS, STRANGERS,
 };
 pub use tags::{Hook, Kind, Mode, Reason, UnknownTag, Verdict};
 
 /// The version of everything in this crate; pins of different schemas never mix.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// The scope index that means "none".
 pub const NO_SCOPE: u32 = u32::MAX;

@@ -1,8 +1,8 @@
 //! The maps by name and shape, so that a pinned one can be compared before it is used again.
 
 use crate::{
-    Address, CachedScope, Destination, DestinationKey, FlowKey, Fold, FoldKey, NAME_LEN, NameKey, PortKey,
-    Reason, Scope, ScopeKey, Settings,
+    Address, CachedScope, Connection, Destination, DestinationKey, Fold, FoldKey, NAME_LEN, NameKey, PortOwner,
+    Reason, STRANGER_SLOTS, Scope, ScopeKey, Settings,
 };
 
 /// What the kernel can be asked about a map.
@@ -25,6 +25,7 @@ const ARRAY: u32 = 2;
 const PERCPU_ARRAY: u32 = 6;
 const LRU_HASH: u32 = 9;
 const LPM_TRIE: u32 = 11;
+const SK_STORAGE: u32 = 24;
 const RINGBUF: u32 = 27;
 
 #[expect(clippy::cast_possible_truncation, reason = "keys and values are a few bytes long")]
@@ -43,7 +44,7 @@ pub const SETTINGS: MapShape = shape::<u32, Settings>("SETTINGS", ARRAY, 1);
 /// Which cgroups are held to what.
 pub const SCOPES: MapShape = shape::<ScopeKey, Scope>("SCOPES", HASH, 4096);
 /// The guarded ports.
-pub const PORTS: MapShape = shape::<PortKey, u32>("PORTS", HASH, 4096);
+pub const PORTS: MapShape = shape::<u32, PortOwner>("PORTS", ARRAY, 2 * 65_536);
 /// Where each policy allows to go; entries are made when needed, so the number is only a ceiling.
 pub const DESTINATIONS: MapShape =
     shape::<(u32, DestinationKey), Destination>("DESTINATIONS", LPM_TRIE, 4_194_304);
@@ -53,10 +54,11 @@ pub const LOCAL: MapShape = shape::<Address, u32>("LOCAL", HASH, 8192);
 pub const NAMES: MapShape = shape::<NameKey, [u8; NAME_LEN]>("NAMES", HASH, 4096);
 /// Cache: cgroup → scope.
 pub const CGROUPS: MapShape = shape::<u64, CachedScope>("CGROUPS", LRU_HASH, 16_384);
-/// Cache: sockets whose peer was found to be the proxy.
-pub const ADMITTED: MapShape = shape::<u64, u32>("ADMITTED", LRU_HASH, 65_536);
-/// Cache: where a socket was allowed to send.
-pub const FLOWS: MapShape = shape::<FlowKey, u32>("FLOWS", LRU_HASH, 65_536);
+/// Cache: cgroups of none of the scopes; see [`crate::stranger`].
+pub const STRANGERS: MapShape = shape::<u32, u64>("STRANGERS", ARRAY, STRANGER_SLOTS);
+/// Cache: connections that are allowed, each in its socket's own storage. The key is a descriptor of the socket. A
+/// listener hands its entry on to the connections that it accepts.
+pub const SOCKETS: MapShape = shape::<i32, Connection>("SOCKETS", SK_STORAGE, 0);
 /// What was reported lately.
 pub const FOLDED: MapShape = shape::<FoldKey, Fold>("FOLDED", LRU_HASH, 16_384);
 /// See [`Counter`].
@@ -74,8 +76,8 @@ pub const MAPS: &[MapShape] = &[
     LOCAL,
     NAMES,
     CGROUPS,
-    ADMITTED,
-    FLOWS,
+    STRANGERS,
+    SOCKETS,
     FOLDED,
     COUNTERS,
     EVENTS,

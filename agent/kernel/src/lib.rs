@@ -43,6 +43,7 @@ mod preflight;
 mod rules;
 mod site;
 mod status;
+mod storage;
 mod syscall;
 mod tree;
 

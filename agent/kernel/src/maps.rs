@@ -7,7 +7,7 @@ use aya::{
     maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf, lpm_trie::Key},
 };
 use bailiwick_abi as abi;
-use bailiwick_abi::{Address, Counter, DestinationKey, NAME_LEN, NameKey, PortKey, ScopeKey, Settings};
+use bailiwick_abi::{Address, Counter, DestinationKey, NAME_LEN, NameKey, PortOwner, ScopeKey, Settings};
 use bailiwick_policy::Name;
 
 use crate::{
@@ -33,7 +33,7 @@ plain!(
     Settings,
     ScopeKey,
     abi::Scope,
-    PortKey,
+    PortOwner,
     DestinationKey,
     abi::Destination,
     NameKey,
@@ -47,7 +47,7 @@ type Table<K, V> = HashMap<MapData, K, V>;
 pub(crate) struct Maps {
     settings: Array<MapData, Wire<Settings>>,
     scopes: Table<Wire<ScopeKey>, Wire<abi::Scope>>,
-    ports: Table<Wire<PortKey>, u32>,
+    ports: Array<MapData, Wire<PortOwner>>,
     destinations: LpmTrie<MapData, Wire<DestinationKey>, Wire<abi::Destination>>,
     local: Table<Wire<Address>, u32>,
     names: Table<Wire<NameKey>, Wire<[u8; NAME_LEN]>>,
@@ -132,8 +132,10 @@ impl Maps {
     }
 
     pub(crate) fn put_port(&mut self, generation: u32, port: u16, index: u32) -> Result<(), KernelError> {
-        let key = PortKey { generation, port, padding: 0 };
-        self.ports.insert(Wire(key), index, 0).map_err(|e| KernelError::map("write", "PORTS", e))
+        let owner = PortOwner { generation, index };
+        self.ports
+            .set(PortOwner::slot(generation, port), Wire(owner), 0)
+            .map_err(|e| KernelError::map("write", "PORTS", e))
     }
 
     pub(crate) fn put_name(&mut self, generation: u32, index: u32, name: &Name) -> Result<(), KernelError> {
@@ -192,19 +194,17 @@ impl Maps {
 
     /// The index of the model that a port is reserved for.
     pub(crate) fn port_owner(&self, generation: u32, port: u16) -> Option<u32> {
-        self.ports.get(&Wire(PortKey { generation, port, padding: 0 }), 0).ok()
+        let Wire(owner) = self.ports.get(&PortOwner::slot(generation, port), 0).ok()?;
+        (owner.generation == generation).then_some(owner.index)
     }
 
-    /// Deletes the entries of every generation that `keep` does not want. Names of `named` stay, too, for events
+    /// Deletes the entries of every generation that `keep` does not want, except for those of PORTS, which are only
+    /// ever written over. Names of `named` stay, too, for events
     /// on their way.
     pub(crate) fn sweep(&mut self, keep: impl Fn(u32) -> bool, named: u32) -> Result<(), KernelError> {
         let stale = self.scopes.keys().filter(|key| matches!(key, Ok(Wire(key)) if !keep(key.generation)));
         for key in stale.collect::<Result<Vec<_>, _>>().map_err(|e| KernelError::map("read", "SCOPES", e))? {
             gone(self.scopes.remove(&key), "SCOPES")?;
-        }
-        let stale = self.ports.keys().filter(|key| matches!(key, Ok(Wire(key)) if !keep(key.generation)));
-        for key in stale.collect::<Result<Vec<_>, _>>().map_err(|e| KernelError::map("read", "PORTS", e))? {
-            gone(self.ports.remove(&key), "PORTS")?;
         }
         let stale = self
             .names
