@@ -6,7 +6,7 @@
 //! and it is the packet hooks that hold the laws.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs::{self, File},
     io,
     os::fd::AsFd,
@@ -15,7 +15,7 @@ use std::{
 
 use crate::{
     Rules, Site,
-    links::{HOOKS, HookSpec},
+    links::{Attachment, HookSpec},
     site::schema_directories,
     syscall,
 };
@@ -54,37 +54,53 @@ pub enum Place {
 /// Deep trees are looked at this far; a slice of model servers has a handful of cgroups.
 const CGROUPS_LOOKED_AT: usize = 256;
 
-/// The neighbours at every hook, by the hook's name.
+/// The neighbours at every attachment, in their order.
 ///
 /// # Errors
-/// When the root cannot be asked; a cgroup that went away meanwhile is no error.
-pub(crate) fn neighbours(site: &Site, rules: &Rules) -> io::Result<BTreeMap<&'static str, Vec<Neighbour>>> {
+/// When the root cannot be asked; a slice that went away meanwhile is no error.
+pub(crate) fn neighbours(
+    site: &Site,
+    rules: &Rules,
+    attachments: &[Attachment],
+) -> io::Result<Vec<Vec<Neighbour>>> {
     let own = own_programs(site);
-    let root = File::open(&site.cgroup_root)?;
     let below = cgroups_below(site, rules);
-    let mut found = BTreeMap::new();
-    for spec in HOOKS {
-        let (here, _) = syscall::programs_at(root.as_fd(), spec.attach_type, false)?;
-        let (effective, _) = syscall::programs_at(root.as_fd(), spec.attach_type, true)?;
-        let first_of_ours = here.iter().position(|id| own.contains(id));
-        let mut at_hook = Vec::new();
-        for (index, id) in here.iter().enumerate().filter(|(_, id)| !own.contains(id)) {
-            let after = first_of_ours.is_some_and(|ours| index > ours);
-            let place = if after { Place::After } else { Place::Before };
-            at_hook.push(neighbour(*id, spec, place, Some(PathBuf::from("/"))));
-        }
-        for id in effective.iter().filter(|id| !here.contains(id) && !own.contains(id)) {
-            at_hook.push(neighbour(*id, spec, Place::Above, None));
-        }
-        for (path, cgroup) in &below {
-            // A cgroup that is being removed has nothing to say.
-            let Ok((ids, _)) = syscall::programs_at(cgroup.as_fd(), spec.attach_type, false) else {
-                continue;
-            };
-            let foreign = ids.iter().filter(|id| !own.contains(id));
-            at_hook.extend(foreign.map(|id| neighbour(*id, spec, Place::Below, Some(path.clone()))));
-        }
-        found.insert(spec.name, at_hook);
+    let ask = |attachment: &Attachment| {
+        let found = at(site, attachment, &own, &below);
+        // A slice comes and goes as it likes.
+        if attachment.scope.is_some() { Ok(found.unwrap_or_default()) } else { found }
+    };
+    attachments.iter().map(ask).collect()
+}
+
+fn at(
+    site: &Site,
+    attachment: &Attachment,
+    own: &BTreeSet<u32>,
+    below: &[(PathBuf, File)],
+) -> io::Result<Vec<Neighbour>> {
+    let spec = attachment.spec;
+    let cgroup = File::open(&attachment.cgroup)?;
+    let relative = attachment.cgroup.strip_prefix(&site.cgroup_root).unwrap_or(Path::new(""));
+    let (here, _) = syscall::programs_at(cgroup.as_fd(), spec.attach_type, false)?;
+    let (effective, _) = syscall::programs_at(cgroup.as_fd(), spec.attach_type, true)?;
+    let first_of_ours = here.iter().position(|id| own.contains(id));
+    let mut found = Vec::new();
+    for (index, id) in here.iter().enumerate().filter(|(_, id)| !own.contains(id)) {
+        let after = first_of_ours.is_some_and(|ours| index > ours);
+        let place = if after { Place::After } else { Place::Before };
+        found.push(neighbour(*id, spec, place, Some(Path::new("/").join(relative))));
+    }
+    for id in effective.iter().filter(|id| !here.contains(id) && !own.contains(id)) {
+        found.push(neighbour(*id, spec, Place::Above, None));
+    }
+    for (path, cgroup) in below.iter().filter(|(path, _)| path != relative && path.starts_with(relative)) {
+        // A cgroup that is being removed has nothing to say.
+        let Ok((ids, _)) = syscall::programs_at(cgroup.as_fd(), spec.attach_type, false) else {
+            continue;
+        };
+        let foreign = ids.iter().filter(|id| !own.contains(id));
+        found.extend(foreign.map(|id| neighbour(*id, spec, Place::Below, Some(path.clone()))));
     }
     Ok(found)
 }

@@ -7,7 +7,8 @@ use bailiwick_policy::Name;
 use nix::ifaddrs::getifaddrs;
 
 use crate::{
-    Events, KernelError, Rules, Site, links,
+    Events, KernelError, Rules, Site,
+    links::{self, Attachment},
     maps::{Maps, open_events, open_names},
     object::{self, Loaded},
     places,
@@ -62,7 +63,8 @@ impl Guard {
             .filter_map(|(id, scope)| Some((maps.name(standing, scope.index)?, id)))
             .collect();
         if !switch_after_apply {
-            links::install(site, &programs)?;
+            links::install(site, &programs, &links::attachments(site, &Rules::default(), &[])?)?;
+            links::update_slices(site, &programs)?;
         }
         Ok(Self {
             site: site.clone(),
@@ -94,14 +96,20 @@ impl Guard {
             }
             return Err(error);
         }
+        let attachments = links::attachments(&self.site, rules, &live(&cgroups))?;
+        if !self.switch_after_apply {
+            // Before the switch: a slice that is new is held from the moment on at which its policy is in force.
+            links::install(&self.site, &self.programs, &attachments)?;
+        }
         self.maps.switch(Settings { generation, epoch: before.epoch.wrapping_add(1) })?;
         self.rules = rules.clone();
         self.cgroups = cgroups;
         self.inherited.clear();
         if self.switch_after_apply {
-            links::install(&self.site, &self.programs)?;
+            links::install(&self.site, &self.programs, &attachments)?;
             self.switch_after_apply = false;
         }
+        self.prune(&attachments)?;
         for directory in self.site.other_schemas() {
             links::remove_schema(&directory)?;
         }
@@ -144,7 +152,20 @@ impl Guard {
             self.maps.switch(Settings { epoch: settings.epoch.wrapping_add(1), ..settings })?;
         }
         self.cgroups = now;
+        if !changed.is_empty() && !self.switch_after_apply {
+            let attachments = links::attachments(&self.site, &self.rules, &live(&self.cgroups))?;
+            links::install(&self.site, &self.programs, &attachments)?;
+            self.prune(&attachments)?;
+        }
         Ok(changed)
+    }
+
+    /// Links at slices that no scope has or had.
+    fn prune(&self, attachments: &[Attachment]) -> Result<(), KernelError> {
+        links::prune_slices(&self.site, |spec, id| {
+            attachments.iter().any(|wanted| wanted.cgroup_id == id && wanted.spec.name == spec.name)
+                || self.cgroups.iter().any(|cgroups| cgroups.former.contains(&id))
+        })
     }
 
     /// What the kernel says now, held against the rules that were applied last and the programs that were loaded.
@@ -164,7 +185,8 @@ impl Guard {
         self.site.check()?;
         object::put_back_maps(&self.site, &self.pins)?;
         if !self.switch_after_apply {
-            links::install(&self.site, &self.programs)?;
+            let attachments = links::attachments(&self.site, &self.rules, &live(&self.cgroups))?;
+            links::install(&self.site, &self.programs, &attachments)?;
         }
         if !self.truth()?.guarded {
             self.apply(&self.rules.clone())?;
@@ -278,6 +300,10 @@ pub fn release(site: &Site) -> Result<(), KernelError> {
         return Ok(());
     }
     links::remove_all(site)
+}
+
+fn live(cgroups: &[Cgroups]) -> Vec<Option<u64>> {
+    cgroups.iter().map(|cgroups| cgroups.live).collect()
 }
 
 /// The addresses of this network namespace.

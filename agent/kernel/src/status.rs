@@ -13,10 +13,9 @@ use bailiwick_abi::{Counter, MapShape};
 use crate::{
     KernelError, Neighbour, Place, Reason, Rules, Site,
     attached::neighbours,
-    links::{HOOKS, HookSpec},
+    links::{Attachment, HookSpec, attachments},
     maps::{Maps, counters, open_names},
     object::{Loaded, Tags, built_in_tags},
-    site::cgroup_id,
     syscall::{self, LinkInfo, ProgramInfo},
 };
 
@@ -50,12 +49,12 @@ pub struct Status {
     pub lost_events: u64,
 }
 
-/// One program.
+/// One program at one cgroup.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct HookStatus {
-    /// Its name.
+    /// Its name; of one that is attached at a slice with the scope's, `ingress:llama`.
     pub hook: String,
-    /// Whether it is attached at the live root, at its own hook, over the maps that are read here.
+    /// Whether it is attached at the live cgroup, at its own hook, over the maps that are read here.
     pub attached: bool,
     /// As the kernel says it.
     pub link_id: Option<u32>,
@@ -164,12 +163,13 @@ pub(crate) enum Compare<'a> {
 
 /// As [`status`], held against what the caller has.
 pub(crate) fn read(site: &Site, rules: &Rules, compare: &Compare<'_>) -> Result<Status, KernelError> {
-    let root_id = cgroup_id(&site.cgroup_root)?;
+    let live = rules.scopes.iter().map(|scope| site.cgroup_id(&scope.cgroup)).collect::<Result<Vec<_>, _>>()?;
+    let attachments = attachments(site, rules, &live)?;
     let maps =
         if pinned(&site.map_pin(bailiwick_abi::SETTINGS.name))? { Some(Maps::open(site)?) } else { None };
     let settings_id = map_id(site, &bailiwick_abi::SETTINGS)?;
     let mut hooks: Vec<HookStatus> =
-        HOOKS.iter().map(|spec| hook_status(site, spec, root_id, settings_id, compare)).collect();
+        attachments.iter().map(|place| hook_status(site, place, settings_id, compare)).collect();
     let mut warnings = Vec::new();
     if matches!(compare, Compare::BuiltIn(None)) {
         warnings.push(
@@ -177,12 +177,12 @@ pub(crate) fn read(site: &Site, rules: &Rules, compare: &Compare<'_>) -> Result<
                 .to_owned(),
         );
     }
-    match neighbours(site, rules) {
-        Ok(mut found) => {
-            for (hook, spec) in hooks.iter_mut().zip(HOOKS) {
-                hook.neighbours = found.remove(spec.name).unwrap_or_default();
-                warnings
-                    .extend(hook.neighbours.iter().filter(|n| n.may_override).map(|n| overrides(spec, n)));
+    match neighbours(site, rules, &attachments) {
+        Ok(found) => {
+            for ((hook, place), neighbours) in hooks.iter_mut().zip(&attachments).zip(found) {
+                hook.neighbours = neighbours;
+                let overriding = hook.neighbours.iter().filter(|n| n.may_override);
+                warnings.extend(overriding.map(|n| overrides(place.spec, n)));
             }
         }
         Err(error) => warnings.push(format!("what else is attached could not be found out: {error}")),
@@ -253,13 +253,13 @@ fn overrides(spec: &HookSpec, neighbour: &Neighbour) -> String {
 
 fn hook_status(
     site: &Site,
-    spec: &HookSpec,
-    root_id: Option<u64>,
+    place: &Attachment,
     settings_id: Option<u32>,
     compare: &Compare<'_>,
 ) -> HookStatus {
+    let spec = place.spec;
     let mut status = HookStatus {
-        hook: spec.name.to_owned(),
+        hook: place.label(),
         attached: false,
         link_id: None,
         cgroup_id: None,
@@ -271,12 +271,12 @@ fn hook_status(
         run_time_ns: 0,
         problem: None,
     };
-    match syscall::open_pin(&site.link_pin(spec.name)).and_then(|link| syscall::link_info(link.as_fd())) {
+    match syscall::open_pin(&place.pin(site)).and_then(|link| syscall::link_info(link.as_fd())) {
         Ok(link) => {
             status.link_id = Some(link.id);
             status.cgroup_id = Some(link.cgroup_id);
             status.program_id = Some(link.program_id);
-            status.problem = link_problem(&link, spec, root_id);
+            status.problem = link_problem(&link, place);
             status.look_at_program(&link, spec, settings_id, compare);
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -344,12 +344,13 @@ impl Compare<'_> {
     }
 }
 
-fn link_problem(link: &LinkInfo, spec: &HookSpec, root_id: Option<u64>) -> Option<String> {
+fn link_problem(link: &LinkInfo, place: &Attachment) -> Option<String> {
+    let spec = place.spec;
     if link.cgroup_id == 0 {
         return Some("the link is detached, or its cgroup is gone".to_owned());
     }
-    if Some(link.cgroup_id) != root_id {
-        return Some(format!("attached to cgroup {}, not to the root", link.cgroup_id));
+    if link.cgroup_id != place.cgroup_id {
+        return Some(format!("attached to cgroup {}, not to {}", link.cgroup_id, place.cgroup.display()));
     }
     if link.attach_type != spec.attach_type {
         return Some(format!("attached at hook {}, not at {}", link.attach_type, spec.attach_type));
