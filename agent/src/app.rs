@@ -5,6 +5,7 @@
 //!             ├─▶ audit::Log      what is not recorded does not happen                (law 4)
 //!             ├─▶ watch           kernel truth every second; repairs, alerts, records; follows the slices
 //!             ├─▶ egress::report  kernel events → journal and trail
+//!             ├─▶ control         what root hands over for the trail, at a Unix socket
 //!             └─▶ proxy::serve    the only way in
 //! ```
 //!
@@ -17,6 +18,7 @@
 
 use crate::cli::RELOAD_REFUSED;
 use crate::config::settings::Settings;
+use crate::control::{self as handing_over, Control};
 use crate::identity::Timing;
 use crate::proxy::{Limits, Policy};
 use crate::reload::{Load, Reload};
@@ -96,6 +98,7 @@ pub async fn run(settings: Settings, site: &Site, load: Load) -> Result<(), AppE
     let (sender, named) = watch::channel(Arc::clone(&settings));
     let mut reporting = tokio::spawn(egress::report(named, log.clone(), events));
     let mut following = tokio::spawn(Watch::new(guard, log.clone()).run(ordered));
+    let listening_for_root = hand_overs(&log);
     let serving = proxy::serve_current(current, log.clone(), Limits::default(), ready, stopping);
     let mut serving = tokio::spawn(serving);
     let reload = Reload { load, policy, settings: sender, orders, log: log.clone() };
@@ -134,9 +137,25 @@ pub async fn run(settings: Settings, site: &Site, load: Load) -> Result<(), AppE
     }
     reporting.abort();
     following.abort();
+    if let Some(task) = listening_for_root {
+        task.abort();
+    }
     log.append(control("stop", [("reason", if ended.is_ok() { "signal" } else { "failure" })])).await?;
     log.close().await?;
     ended
+}
+
+/// Serves the control socket. It guards nothing: an agent without it says so and goes on.
+fn hand_overs(log: &Log) -> Option<tokio::task::JoinHandle<()>> {
+    let place = handing_over::place();
+    match Control::bind(&place) {
+        Ok(control) => Some(tokio::spawn(control.serve(log.clone()))),
+        Err(error) => {
+            let place = place.display();
+            tracing::warn!(%error, "no control socket at {place}: `bailiwick selftest` cannot record its result while this agent runs");
+            None
+        }
+    }
 }
 
 /// Reloads, and says to systemd and in the journal what became of it. The text differs each time: `bailiwick reload` waits

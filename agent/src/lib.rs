@@ -14,6 +14,7 @@
 //! | [`cli`] | one file a command | decide anything |
 //! | [`config`] | TOML to [`config::settings::Settings`], or every error at once | touch kernel, network or disk beyond the files it names |
 //! | [`app`] | the only place that puts the parts together | anything else |
+//! | [`control`] | what root hands to the running agent, for the trail | give anything away, take orders |
 //! | [`proxy`] | the request path, a stage a file | know of BPF |
 //! | [`identity`] | a credential to a principal | decide what a principal may do |
 //! | [`protocol`] | where text lives in requests, answers and events | know who calls |
@@ -32,6 +33,7 @@
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod egress;
 pub mod identity;
 pub mod lock;
