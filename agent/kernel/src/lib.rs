@@ -32,6 +32,7 @@
 //! links, only say so and put them back.
 
 mod attached;
+mod destroy;
 mod error;
 mod events;
 mod guard;
@@ -47,6 +48,7 @@ mod syscall;
 mod tree;
 
 pub use attached::{Neighbour, Place};
+pub use destroy::SocketDestroy;
 pub use error::{KernelError, RuleProblem};
 pub use events::{Event, Events, Hook, Process, Reason, Verdict};
 pub use guard::{Guard, release};
