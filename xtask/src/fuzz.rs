@@ -16,8 +16,8 @@ use crate::{Outcome, house, setup};
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Arguments {
     target: Target,
-    /// How long.
-    #[arg(long, default_value_t = 5)]
+    /// How long, at least one.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     minutes: u64,
 }
 
@@ -65,6 +65,21 @@ const INSTRUMENTATION: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-cov
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing";
 
+/// Named to cargo, so that build scripts and macros are built without the flags of the targets.
+fn platform() -> Result<String, Stop> {
+    answer(Command::new("rustc").args(["--print", "host-tuple"]))
+        .ok_or_else(|| Stop::Missing(vec!["rustc 1.84 or later".to_owned()]))
+}
+
+/// The command that checks that every target builds, warnings as errors.
+pub(crate) fn clippy() -> Result<Command, Stop> {
+    let mut check = house::cargo();
+    check.current_dir(house::root().join("tests/fuzz")).args(["clippy", "--quiet", "--locked", "--target"]);
+    check.arg(platform()?).arg("--target-dir").arg(house::target().join("fuzz"));
+    check.args(["--", "--deny", "warnings"]).env("RUSTFLAGS", "--cfg fuzzing");
+    Ok(check)
+}
+
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     setup::ensure(false)?;
@@ -72,9 +87,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let package = house::root().join("tests/fuzz");
     let target = house::target().join("fuzz");
     println!("==> building the target {name}, with instrumentation");
-    // A platform that is named, so that build scripts and macros are built without it.
-    let platform = answer(Command::new("rustc").args(["--print", "host-tuple"]))
-        .ok_or_else(|| Stop::Missing(vec!["rustc 1.84 or later".to_owned()]))?;
+    let platform = platform()?;
     let mut build = house::cargo();
     build.current_dir(&package).args(["build", "--release", "--locked", "--bin", name]);
     build.args(["--target", &platform, "--target-dir"]).arg(&target).env("RUSTFLAGS", INSTRUMENTATION);
