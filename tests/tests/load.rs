@@ -26,7 +26,7 @@ const KILLS: usize = 100;
 const HALF: usize = STREAMS / 2;
 /// For all lives together: what one does not need is the others'. On a quiet machine one takes a second.
 const LIVES: Duration = Duration::from_secs(170);
-/// Every so often a life lasts until it carries every stream.
+/// Every so often a life lasts until it carries every stream, and ends while the model is held.
 const FULL: usize = 20;
 const FULL_PATIENCE: Duration = Duration::from_secs(8);
 /// No life may be so slow that its streams do not flow by then.
@@ -68,8 +68,18 @@ fn nobody_gets_in_while_the_agent_is_killed_a_hundred_times() {
             streams.account(),
             scene.journal()
         );
-        scene.kill(agent);
-        streams.forget();
+        if number % FULL == 0 {
+            // The model is held until the next policy is in force: what it then does with its connections, it does to a
+            // proxy that is long gone.
+            scene.hold_model();
+            scene.kill(agent);
+            streams.forget();
+            scene.wait_for_proxy();
+            scene.let_model_go();
+        } else {
+            scene.kill(agent);
+            streams.forget();
+        }
     }
     let took = began.elapsed();
     let flowing = streams.wait(STREAMS, PATIENCE);

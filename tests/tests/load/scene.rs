@@ -15,6 +15,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 const MODEL_PORT: u16 = 8000;
+const PROXY_PORT: u16 = 8443;
 
 /// The host, its network, its issuer.
 pub(crate) struct Scene(ModelHost);
@@ -107,6 +108,25 @@ impl Scene {
             assert!(Instant::now() < deadline, "a process outlived SIGKILL");
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Waits until an agent listens; its policy is in force then.
+    pub(crate) fn wait_for_proxy(&self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while tcp_sockets(&self.0.system, PROXY_PORT, |state| state == LISTEN) == 0 {
+            assert!(Instant::now() < deadline, "the agent does not come back\n{}", self.journal());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Stops the model's processes where they are.
+    pub(crate) fn hold_model(&self) {
+        self.run(&["systemctl", "kill", "--signal=STOP", "llama.service"]);
+    }
+
+    /// Lets them go on.
+    pub(crate) fn let_model_go(&self) {
+        self.run(&["systemctl", "kill", "--signal=CONT", "llama.service"]);
     }
 
     /// `systemctl reload`, with another policy than the last time.
