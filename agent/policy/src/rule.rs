@@ -16,7 +16,7 @@ pub struct RuleMasks {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct RuleLimits {
     /// Requests a minute.
-    pub requests: Option<u64>,
+    pub requests_per_minute: Option<u64>,
     /// Streams at once.
     pub streams: Option<u64>,
     /// Tokens a minute, of questions and answers together.
@@ -24,7 +24,7 @@ pub struct RuleLimits {
     /// Tokens a day (UTC), of questions and answers together.
     pub tokens_per_day: Option<u64>,
     /// Bytes of a request's body.
-    pub body: Option<u64>,
+    pub max_body: Option<u64>,
     /// Tokens of an answer.
     pub max_tokens: Option<u64>,
 }

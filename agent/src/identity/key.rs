@@ -1,8 +1,8 @@
 //! One public key of an issuer, bound to the algorithms it may verify (RFC 7517, RFC 7518).
 
+use aws_lc_rs::signature::{self, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::DecodingKey;
 use serde::Deserialize;
 use std::fmt;
 
@@ -13,14 +13,37 @@ pub(super) enum Algorithm {
     Rs384,
     Rs512,
     Ps256,
+    Ps384,
+    Ps512,
     Es256,
     Es384,
+    Es512,
     EdDsa,
 }
 
+/// Those of one RSA key that says nothing of its use.
+const RSA: &[Algorithm] = &[
+    Algorithm::Rs256,
+    Algorithm::Rs384,
+    Algorithm::Rs512,
+    Algorithm::Ps256,
+    Algorithm::Ps384,
+    Algorithm::Ps512,
+];
+
 impl Algorithm {
-    const ALL: [Self; 7] =
-        [Self::Rs256, Self::Rs384, Self::Rs512, Self::Ps256, Self::Es256, Self::Es384, Self::EdDsa];
+    const ALL: [Self; 10] = [
+        Self::Rs256,
+        Self::Rs384,
+        Self::Rs512,
+        Self::Ps256,
+        Self::Ps384,
+        Self::Ps512,
+        Self::Es256,
+        Self::Es384,
+        Self::Es512,
+        Self::EdDsa,
+    ];
 
     /// By its registered name (RFC 7518, 3.1; RFC 8037, 3.1; RFC 9864 names EdDSA with this curve `Ed25519`); exact case.
     pub(super) fn from_name(name: &str) -> Option<Self> {
@@ -33,23 +56,35 @@ impl Algorithm {
             Self::Rs384 => &["RS384"],
             Self::Rs512 => &["RS512"],
             Self::Ps256 => &["PS256"],
+            Self::Ps384 => &["PS384"],
+            Self::Ps512 => &["PS512"],
             Self::Es256 => &["ES256"],
             Self::Es384 => &["ES384"],
+            Self::Es512 => &["ES512"],
             Self::EdDsa => &["EdDSA", "Ed25519"],
         }
     }
 
-    fn implementation(self) -> jsonwebtoken::Algorithm {
+    fn verification(self) -> Verification {
         match self {
-            Self::Rs256 => jsonwebtoken::Algorithm::RS256,
-            Self::Rs384 => jsonwebtoken::Algorithm::RS384,
-            Self::Rs512 => jsonwebtoken::Algorithm::RS512,
-            Self::Ps256 => jsonwebtoken::Algorithm::PS256,
-            Self::Es256 => jsonwebtoken::Algorithm::ES256,
-            Self::Es384 => jsonwebtoken::Algorithm::ES384,
-            Self::EdDsa => jsonwebtoken::Algorithm::EdDSA,
+            Self::Rs256 => Verification::Rsa(&signature::RSA_PKCS1_2048_8192_SHA256),
+            Self::Rs384 => Verification::Rsa(&signature::RSA_PKCS1_2048_8192_SHA384),
+            Self::Rs512 => Verification::Rsa(&signature::RSA_PKCS1_2048_8192_SHA512),
+            Self::Ps256 => Verification::Rsa(&signature::RSA_PSS_2048_8192_SHA256),
+            Self::Ps384 => Verification::Rsa(&signature::RSA_PSS_2048_8192_SHA384),
+            Self::Ps512 => Verification::Rsa(&signature::RSA_PSS_2048_8192_SHA512),
+            Self::Es256 => Verification::Curve(&signature::ECDSA_P256_SHA256_FIXED),
+            Self::Es384 => Verification::Curve(&signature::ECDSA_P384_SHA384_FIXED),
+            Self::Es512 => Verification::Curve(&signature::ECDSA_P521_SHA512_FIXED),
+            Self::EdDsa => Verification::Curve(&signature::ED25519),
         }
     }
+}
+
+/// How a signature is verified. RSA keys of less than 2048 bits verify nothing.
+enum Verification {
+    Rsa(&'static RsaParameters),
+    Curve(&'static dyn VerificationAlgorithm),
 }
 
 /// A JWK as published. Members that are not named here are ignored (RFC 7517, 4).
@@ -72,7 +107,14 @@ pub(super) struct Jwk {
 pub(super) struct Key {
     pub(super) id: Option<String>,
     algorithms: Vec<Algorithm>,
-    public: DecodingKey,
+    public: Public,
+}
+
+/// The public half, as its verification takes it.
+enum Public {
+    Rsa { n: Vec<u8>, e: Vec<u8> },
+    /// An uncompressed point, or an Ed25519 key.
+    Curve(Vec<u8>),
 }
 
 impl fmt::Debug for Key {
@@ -94,15 +136,14 @@ impl Key {
         }
         let (public, by_type): (_, &[Algorithm]) = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
             ("RSA", None) => {
-                let (n, e) = (decode(jwk.n.as_deref())?, decode(jwk.e.as_deref())?);
-                let rsa = [Algorithm::Rs256, Algorithm::Rs384, Algorithm::Rs512, Algorithm::Ps256];
-                (DecodingKey::from_rsa_raw_components(&n, &e), &{ rsa })
+                (Public::Rsa { n: integer(jwk.n.as_deref())?, e: integer(jwk.e.as_deref())? }, RSA)
             }
             ("EC", Some("P-256")) => (point(jwk, 32)?, &[Algorithm::Es256]),
             ("EC", Some("P-384")) => (point(jwk, 48)?, &[Algorithm::Es384]),
+            ("EC", Some("P-521")) => (point(jwk, 66)?, &[Algorithm::Es512]),
             ("OKP", Some("Ed25519")) => {
                 let x = decode(jwk.x.as_deref()).filter(|x| x.len() == 32)?;
-                (DecodingKey::from_ed_der(&x), &[Algorithm::EdDsa])
+                (Public::Curve(x), &[Algorithm::EdDsa])
             }
             _ => return None,
         };
@@ -120,14 +161,21 @@ impl Key {
 
     /// Whether `signature` (base64url) over `signed` was made with this key's private half.
     pub(super) fn verifies(&self, algorithm: Algorithm, signed: &str, signature: &str) -> bool {
-        self.fits(algorithm)
-            && jsonwebtoken::crypto::verify(
-                signature,
-                signed.as_bytes(),
-                &self.public,
-                algorithm.implementation(),
-            )
-            .unwrap_or(false)
+        if !self.fits(algorithm) {
+            return false;
+        }
+        let Ok(signature) = URL_SAFE_NO_PAD.decode(signature) else { return false };
+        let signed = signed.as_bytes();
+        match (&self.public, algorithm.verification()) {
+            (Public::Rsa { n, e }, Verification::Rsa(parameters)) => {
+                RsaPublicKeyComponents { n, e }.verify(parameters, signed, &signature).is_ok()
+            }
+            (Public::Curve(key), Verification::Curve(algorithm)) => {
+                UnparsedPublicKey::new(algorithm, key).verify(signed, &signature).is_ok()
+            }
+            // `fits` keeps a key to the algorithms of its type.
+            (Public::Rsa { .. }, Verification::Curve(_)) | (Public::Curve(_), Verification::Rsa(_)) => false,
+        }
     }
 }
 
@@ -135,11 +183,18 @@ fn decode(part: Option<&str>) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(part?).ok().filter(|bytes| !bytes.is_empty())
 }
 
+/// A Base64urlUInt (RFC 7518, 2), without the leading zeros that some publish against it.
+fn integer(part: Option<&str>) -> Option<Vec<u8>> {
+    let bytes = decode(part)?;
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    Some(bytes[zeros..].to_vec()).filter(|bytes| !bytes.is_empty())
+}
+
 /// An uncompressed point (SEC 1, 2.3.3), coordinates of exactly `size` bytes (RFC 7518, 6.2.1.2).
-fn point(jwk: &Jwk, size: usize) -> Option<DecodingKey> {
+fn point(jwk: &Jwk, size: usize) -> Option<Public> {
     let x = decode(jwk.x.as_deref()).filter(|x| x.len() == size)?;
     let y = decode(jwk.y.as_deref()).filter(|y| y.len() == size)?;
-    Some(DecodingKey::from_ec_der(&[&[4], x.as_slice(), y.as_slice()].concat()))
+    Some(Public::Curve([&[4], x.as_slice(), y.as_slice()].concat()))
 }
 
 #[cfg(test)]
@@ -157,7 +212,7 @@ mod tests {
         let rows: &[(Value, &[Algorithm], &str)] = &[
             (
                 json!({"kty": "RSA", "n": "qqqq", "e": "AQAB"}),
-                &[Algorithm::Rs256, Algorithm::Rs384, Algorithm::Rs512, Algorithm::Ps256],
+                RSA,
                 "an RSA key with no alg",
             ),
             (
@@ -201,7 +256,7 @@ mod tests {
     #[test]
     fn no_name_of_none_or_hmac_is_an_algorithm() {
         for name in
-            ["none", "None", "NONE", "nOnE", "", "HS256", "HS384", "HS512", "rs256", "ES512", "RS256 "]
+            ["none", "None", "NONE", "nOnE", "", "HS256", "HS384", "HS512", "rs256", "ES256K", "RS256 "]
         {
             assert_eq!(Algorithm::from_name(name), None, "{name:?}");
         }

@@ -1,12 +1,15 @@
 //! The whole path from header to principal, against a small issuer on loopback.
 
 use super::*;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{
+    self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, RsaEncoding, RsaKeyPair,
+};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
-use jsonwebtoken::{Algorithm, EncodingKey};
-use rcgen::{KeyPair, PublicKeyData};
 use serde_json::{Value, json};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,48 +19,71 @@ use tokio::net::TcpListener;
 
 const NOW: u64 = 1_800_000_000;
 
+/// All that are accepted.
+const ALGORITHMS: [&str; 10] =
+    ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"];
+
 /// A signing key and its JWK.
 struct Signer {
     algorithm: &'static str,
-    implementation: Algorithm,
-    private: EncodingKey,
+    private: Private,
     jwk: Value,
+}
+
+enum Private {
+    Rsa(RsaKeyPair, &'static dyn RsaEncoding),
+    Ec(EcdsaKeyPair),
+    Ed(Ed25519KeyPair),
 }
 
 impl Signer {
     fn new(kid: &str, algorithm: &'static str) -> Self {
-        let (kind, implementation) = match algorithm {
-            "ES256" => (&rcgen::PKCS_ECDSA_P256_SHA256, Algorithm::ES256),
-            "ES384" => (&rcgen::PKCS_ECDSA_P384_SHA384, Algorithm::ES384),
-            "EdDSA" => (&rcgen::PKCS_ED25519, Algorithm::EdDSA),
-            "RS256" => (&rcgen::PKCS_RSA_SHA256, Algorithm::RS256),
-            "RS384" => (&rcgen::PKCS_RSA_SHA256, Algorithm::RS384),
-            "RS512" => (&rcgen::PKCS_RSA_SHA256, Algorithm::RS512),
-            "PS256" => (&rcgen::PKCS_RSA_SHA256, Algorithm::PS256),
+        let b64 = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let curve = |signing: &'static EcdsaSigningAlgorithm, crv: &str| {
+            let pair = EcdsaKeyPair::generate(signing).unwrap();
+            let point = pair.public_key().as_ref();
+            let half = (point.len() - 1) / 2;
+            let (x, y) = (b64(&point[1..=half]), b64(&point[1 + half..]));
+            let jwk = json!({"kty": "EC", "crv": crv, "kid": kid, "x": x, "y": y});
+            (Private::Ec(pair), jwk)
+        };
+        let rsa = |encoding: &'static dyn RsaEncoding| {
+            let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+            let (n, e) = rsa_components(pair.public_key().as_ref());
+            let jwk = json!({"kty": "RSA", "kid": kid, "n": b64(n), "e": b64(e)});
+            (Private::Rsa(pair, encoding), jwk)
+        };
+        let (private, jwk) = match algorithm {
+            "ES256" => curve(&signature::ECDSA_P256_SHA256_FIXED_SIGNING, "P-256"),
+            "ES384" => curve(&signature::ECDSA_P384_SHA384_FIXED_SIGNING, "P-384"),
+            "ES512" => curve(&signature::ECDSA_P521_SHA512_FIXED_SIGNING, "P-521"),
+            "RS256" => rsa(&signature::RSA_PKCS1_SHA256),
+            "RS384" => rsa(&signature::RSA_PKCS1_SHA384),
+            "RS512" => rsa(&signature::RSA_PKCS1_SHA512),
+            "PS256" => rsa(&signature::RSA_PSS_SHA256),
+            "PS384" => rsa(&signature::RSA_PSS_SHA384),
+            "PS512" => rsa(&signature::RSA_PSS_SHA512),
+            "EdDSA" => {
+                let pair = Ed25519KeyPair::generate().unwrap();
+                let jwk = json!({"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": b64(pair.public_key().as_ref())});
+                (Private::Ed(pair), jwk)
+            }
             other => panic!("no signer for {other}"),
         };
-        let pair = KeyPair::generate_for(kind).unwrap();
-        let raw = pair.der_bytes();
-        let b64 = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-        let (private, jwk) = match algorithm {
-            "ES256" | "ES384" => {
-                let half = (raw.len() - 1) / 2;
-                let crv = if half == 32 { "P-256" } else { "P-384" };
-                let (x, y) = (b64(&raw[1..=half]), b64(&raw[1 + half..]));
-                let private = EncodingKey::from_ec_der(pair.serialized_der());
-                (private, json!({"kty": "EC", "crv": crv, "kid": kid, "x": x, "y": y}))
+        Self { algorithm, private, jwk }
+    }
+
+    fn sign(&self, message: &[u8]) -> Vec<u8> {
+        let random = SystemRandom::new();
+        match &self.private {
+            Private::Rsa(pair, encoding) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(*encoding, &random, message, &mut signature).unwrap();
+                signature
             }
-            "EdDSA" => {
-                let private = EncodingKey::from_ed_der(pair.serialized_der());
-                (private, json!({"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": b64(raw)}))
-            }
-            _ => {
-                let (n, e) = rsa_components(raw);
-                let private = EncodingKey::from_rsa_pem(pair.serialize_pem().as_bytes()).unwrap();
-                (private, json!({"kty": "RSA", "kid": kid, "n": b64(n), "e": b64(e)}))
-            }
-        };
-        Self { algorithm, implementation, private, jwk }
+            Private::Ec(pair) => pair.sign(&random, message).unwrap().as_ref().to_vec(),
+            Private::Ed(pair) => pair.sign(message).as_ref().to_vec(),
+        }
     }
 
     fn token(&self, claims: &Value) -> String {
@@ -67,8 +93,7 @@ impl Signer {
     fn token_with(&self, header: &Value, claims: &Value) -> String {
         let encode = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
         let signed = format!("{}.{}", encode(header), encode(claims));
-        let signature =
-            jsonwebtoken::crypto::sign(signed.as_bytes(), &self.private, self.implementation).unwrap();
+        let signature = URL_SAFE_NO_PAD.encode(self.sign(signed.as_bytes()));
         format!("{signed}.{signature}")
     }
 }
@@ -138,14 +163,8 @@ impl Provider {
     }
 
     fn issuer(&self) -> Issuer {
-        Issuer {
-            url: self.url.clone(),
-            audience: "bailiwick".into(),
-            groups_claim: "groups".into(),
-            region: bailiwick_policy::Name::new("eu").unwrap(),
-            ca: None,
-            leeway: 30,
-        }
+        let region = bailiwick_policy::Name::new("eu").unwrap();
+        Issuer { leeway: 30, ..Issuer::new(&self.url, "bailiwick", region) }
     }
 
     fn claims(&self) -> Value {
@@ -162,7 +181,7 @@ fn bearer(token: &str) -> HeaderMap {
 }
 
 async fn code(authenticator: &Authenticator, token: &str, now: u64) -> &'static str {
-    match authenticator.authenticate_at(&bearer(token), now).await {
+    match authenticator.authenticate_at(&bearer(token), None, now).await {
         Ok(_) => "ok",
         Err(error) => error.code,
     }
@@ -182,7 +201,7 @@ fn with(claims: &Value, changes: Value) -> Value {
 
 #[tokio::test]
 async fn every_accepted_algorithm_verifies_with_its_own_key() {
-    let signers: Vec<_> = ["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA"]
+    let signers: Vec<_> = ALGORITHMS
         .into_iter()
         .map(|algorithm| Signer::new(algorithm, algorithm))
         .collect();
@@ -190,7 +209,7 @@ async fn every_accepted_algorithm_verifies_with_its_own_key() {
     let authenticator = Authenticator::new(vec![provider.issuer()]);
     for signer in &signers {
         let token = signer.token(&provider.claims());
-        let principal = authenticator.authenticate_at(&bearer(&token), NOW).await.unwrap();
+        let principal = authenticator.authenticate_at(&bearer(&token), None, NOW).await.unwrap();
         assert_eq!(principal.subject, "ada", "{}", signer.algorithm);
         assert_eq!(principal.groups, ["ml"]);
         assert_eq!(principal.issuer, provider.url);
@@ -293,13 +312,23 @@ async fn headers_decide_before_any_key_is_touched() {
     let token = stranger.token_with(&header, &provider.claims());
     assert_eq!(code(&authenticator, &token, NOW).await, "signature-invalid", "signed with the key it brings");
     for (text, why) in [
-        ("opaque", "an opaque token"),
         ("a.b", "two parts"),
         ("a.b.c", "not base64url of JSON"),
-        ("a.b.c.d.e", "an encrypted token"),
+        ("a.b.c.d.e", "five parts that are none of JWE"),
         ("..", "empty parts"),
+        ("opaque", "a reference"),
     ] {
-        assert_eq!(code(&authenticator, text, NOW).await, "token-malformed", "{why}");
+        assert_eq!(code(&authenticator, text, NOW).await, "token-opaque", "{why}");
+    }
+    let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"ES256"}"#);
+    let encrypted = URL_SAFE_NO_PAD.encode(r#"{"alg":"RSA-OAEP","enc":"A256GCM"}"#);
+    for (text, expected, why) in [
+        (header.clone(), "token-malformed", "a header alone"),
+        (format!("{header}.e30"), "token-malformed", "two parts"),
+        (format!("{header}.b.c"), "token-malformed", "claims that are none"),
+        (format!("{encrypted}.b.c.d.e"), "algorithm-not-allowed", "an encrypted token"),
+    ] {
+        assert_eq!(code(&authenticator, &text, NOW).await, expected, "{why}");
     }
 }
 
@@ -344,7 +373,7 @@ async fn a_provider_that_is_down_denies_its_own_callers_and_recovers() {
     let timing = Timing { retry: Duration::from_millis(50), ..Timing::default() };
     let authenticator = Authenticator::with_timing(vec![down.issuer(), up.issuer()], timing);
     let token = signer.token(&down.claims());
-    let error = authenticator.authenticate_at(&bearer(&token), NOW).await.unwrap_err();
+    let error = authenticator.authenticate_at(&bearer(&token), None, NOW).await.unwrap_err();
     assert_eq!((error.status.as_u16(), error.code), (503, "issuer-unavailable"));
     assert_eq!(error.issuer.as_deref(), Some(down.url.as_str()));
     assert_eq!(

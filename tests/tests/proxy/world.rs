@@ -210,12 +210,11 @@ fn settings(
     ]);
     let masks = RuleMasks { request: vec![name("pii")], response: vec![name("pii")] };
     let rule = |rule: &str, group: &str, from: &str, endpoints: Option<Vec<Operation>>| AccessRule {
-        name: name(rule),
         groups: Some(vec![group.into()]),
-        models: vec![name("llama")],
         from: Some(vec![name(from)]),
         endpoints,
         masks: masks.clone(),
+        ..AccessRule::open(name(rule), vec![name("llama")])
     };
     let access = AccessPolicy::new(vec![
         rule("analysts", "ml-analysts", "eu", None),
@@ -235,14 +234,17 @@ fn settings(
                 credential: Some(credential),
             }),
         )]),
-        proxy: settings::Proxy { listen: "127.0.0.1:0".parse().unwrap(), tls, max_body: MAX_BODY },
+        proxy: settings::Proxy {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            tls,
+            max_body: MAX_BODY,
+            clients: None,
+            on_removal: settings::OnRemoval::Finish,
+            identity: settings::IdentityFields::default(),
+        },
         issuers: vec![settings::Issuer {
-            url: issuer.url().into(),
-            audience: "bailiwick".into(),
-            groups_claim: "groups".into(),
-            region: name("eu"),
-            ca: None,
             leeway: 5,
+            ..settings::Issuer::new(issuer.url(), "bailiwick", name("eu"))
         }],
         access,
         masks: BTreeMap::from([(name("pii"), Arc::new(pii))]),

@@ -57,7 +57,10 @@ pub(super) fn compile(
         let credential = model
             .credential
             .as_ref()
-            .and_then(|text| files::credential(text, called, host, report, warnings));
+            .and_then(|text| {
+                let what = format!("model \"{called}\": its credential");
+                files::credential(text, &what, host, report, warnings)
+            });
         let egress = egress(model.egress.as_ref(), regions, region_names, report);
         let peers = peers::compile(&model.peers, &raw.models, report);
         if let (Some(name), Some((slice, cgroup)), Some(upstream), Some(server)) =
