@@ -121,6 +121,9 @@ struct Provider {
     up: AtomicBool,
     fetches: AtomicUsize,
     claims_to_be: Mutex<Option<String>>,
+    /// What it says of opaque tokens (RFC 7662).
+    opaque: Mutex<Vec<(&'static str, Value)>>,
+    introspections: AtomicUsize,
 }
 
 impl Provider {
@@ -132,6 +135,8 @@ impl Provider {
             up: AtomicBool::new(true),
             fetches: AtomicUsize::new(0),
             claims_to_be: Mutex::default(),
+            opaque: Mutex::default(),
+            introspections: AtomicUsize::new(0),
         });
         let serving = Arc::clone(&provider);
         tokio::spawn(async move {
@@ -139,9 +144,13 @@ impl Provider {
                 if !serving.up.load(Ordering::SeqCst) {
                     continue;
                 }
-                let mut head = vec![0; 4096];
-                let read = socket.read(&mut head).await.unwrap_or(0);
-                let body = serving.answer(&String::from_utf8_lossy(&head[..read])).to_string();
+                let mut request = Vec::new();
+                while !is_whole(&request) {
+                    if socket.read_buf(&mut request).await.unwrap_or(0) == 0 {
+                        break;
+                    }
+                }
+                let body = serving.answer(&String::from_utf8_lossy(&request)).to_string();
                 let answer = format!(
                     "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
                     body.len()
@@ -157,9 +166,19 @@ impl Provider {
             self.fetches.fetch_add(1, Ordering::SeqCst);
             return json!({"keys": *self.keys.lock().unwrap()});
         }
+        if request.starts_with("POST /introspect ") {
+            self.introspections.fetch_add(1, Ordering::SeqCst);
+            // bailiwick:s%2Bcret
+            assert!(request.contains("authorization: Basic YmFpbGl3aWNrOnMlMkJjcmV0"), "{request}");
+            let (_, form) = request.split_once("\r\n\r\n").unwrap();
+            let known = self.opaque.lock().unwrap();
+            let found = known.iter().find(|(token, _)| form == format!("token_type_hint=access_token&token={token}"));
+            return found.map_or_else(|| json!({"active": false}), |(_, says)| says.clone());
+        }
         assert!(request.starts_with("GET /.well-known/openid-configuration "), "{request}");
         let issuer = self.claims_to_be.lock().unwrap().clone().unwrap_or_else(|| self.url.clone());
-        json!({"issuer": issuer, "jwks_uri": format!("{}/keys", self.url)})
+        json!({"issuer": issuer, "jwks_uri": format!("{}/keys", self.url),
+            "introspection_endpoint": format!("{}/introspect", self.url)})
     }
 
     fn issuer(&self) -> Issuer {
@@ -174,6 +193,14 @@ impl Provider {
     fn fetched(&self) -> usize {
         self.fetches.load(Ordering::SeqCst)
     }
+}
+
+/// Whether all of a request has come, its body included.
+fn is_whole(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request).to_ascii_lowercase();
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    length.is_none_or(|length| body.len() >= length.parse().unwrap())
 }
 
 fn bearer(token: &str) -> HeaderMap {
@@ -432,3 +459,7 @@ async fn a_verified_token_is_remembered_until_it_expires() {
     assert_eq!(code(&authenticator, &token, NOW + 330).await, "token-expired");
     assert!(!format!("{authenticator:?}").contains("ada"));
 }
+
+mod bindings;
+mod opaque;
+mod providers;
