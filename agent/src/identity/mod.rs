@@ -50,6 +50,7 @@ mod claims;
 mod credential;
 mod discovery;
 mod error;
+mod examine;
 mod fetch;
 mod groups;
 mod introspection;
@@ -60,6 +61,7 @@ mod token;
 
 pub use certificate::ClientCertificate;
 pub use error::AuthenticationError;
+pub use examine::{Examination, Origin};
 pub use keys::Timing;
 
 use crate::config::settings::Issuer;
@@ -189,17 +191,7 @@ impl Authenticator {
             }
             Err(fault) => return Err(fault.into()),
         };
-        let Proven { principal, bound_to } = self.prove(text, now).await?;
-        match (bound_to, certificate) {
-            (None, None) => Ok(principal),
-            (Some(bound_to), certificate) if certificate.map(|shown| shown.thumbprint) != Some(bound_to) => {
-                Err(Fault::BindingMismatch.told_of(&principal.issuer))
-            }
-            (Some(_), None) => Err(Fault::CertificateMissing.told_of(&principal.issuer)),
-            (_, Some(shown)) => {
-                Ok(Arc::new(Principal { certificate: shown.names.clone(), ..(*principal).clone() }))
-            }
-        }
+        bind(self.prove(text, now).await?, certificate)
     }
 
     /// What a token proves, whoever shows it.
@@ -268,6 +260,20 @@ impl Authenticator {
         self.cache.put(digest, GENERATION, good_until, now, verified.proven.clone());
         Ok(verified.proven)
     }
+}
+
+/// The principal with its certificate, if the token may be used with that.
+fn bind(
+    Proven { principal, bound_to }: Proven,
+    certificate: Option<&ClientCertificate>,
+) -> Result<Arc<Principal>, AuthenticationError> {
+    if bound_to.is_some() && certificate.map(|shown| shown.thumbprint) != bound_to {
+        return Err(Fault::BindingMismatch.told_of(&principal.issuer));
+    }
+    Ok(match certificate {
+        None => principal,
+        Some(shown) => Arc::new(Principal { certificate: shown.names.clone(), ..(*principal).clone() }),
+    })
 }
 
 /// Whom a certificate names, where that is enough.

@@ -72,6 +72,8 @@ pub use policy::Policy;
 use crate::config::settings::Settings;
 use crate::identity::Timing;
 use bailiwick_audit::Log;
+use bailiwick_policy::{Name, Operation};
+use http::{Method, Uri};
 use ledger::Ledger;
 use quota::Quotas;
 use std::io;
@@ -98,6 +100,29 @@ impl Proxy {
     fn policy(&self) -> Arc<Policy> {
         Arc::clone(&self.policy.borrow())
     }
+}
+
+/// Why a path leads nowhere, as a caller is told.
+#[derive(Clone, Debug)]
+pub struct RouteRefusal {
+    /// The status.
+    pub status: u16,
+    /// Kebab-case.
+    pub code: &'static str,
+    /// In words.
+    pub message: String,
+}
+
+/// Which model and operation a method and path lead to.
+///
+/// # Errors
+/// [`RouteRefusal`]
+pub fn route(settings: &Settings, method: &Method, uri: &Uri) -> Result<(Name, Operation), RouteRefusal> {
+    let found = route::find(settings, method, uri).map_err(|error| {
+        let said = error::Refusal::from(error).say();
+        RouteRefusal { status: said.status.as_u16(), code: said.code, message: said.message }
+    })?;
+    Ok((found.model.name.clone(), found.endpoint.operation))
 }
 
 /// Binds the listener (errors here stop the start), then serves until `stop` becomes true, then drains (bounded).
