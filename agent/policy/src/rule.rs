@@ -165,9 +165,13 @@ impl AccessRule {
             None => ask.caller.is_in(from),
             Some(ClaimedCountry { claim, countries }) => {
                 let allowed = |value: &String| {
-                    Country::new(&value.to_ascii_uppercase()).is_ok_and(|country| countries.contains(&country))
+                    Country::new(&value.to_ascii_uppercase())
+                        .is_ok_and(|country| countries.contains(&country))
                 };
-                principal.claims.get(claim).is_some_and(|values| !values.is_empty() && values.iter().all(allowed))
+                principal
+                    .claims
+                    .get(claim)
+                    .is_some_and(|values| !values.is_empty() && values.iter().all(allowed))
             }
         }
     }
@@ -249,7 +253,11 @@ mod tests {
         };
         assert_eq!(refusal(&rule(URL)), None);
         assert_eq!(refusal(&rule("https://partner.example")), Some(DenialReason::IssuerNotAllowed));
-        assert_eq!(refusal(&rule("https://login.example.eu/")), Some(DenialReason::IssuerNotAllowed), "exactly");
+        assert_eq!(
+            refusal(&rule("https://login.example.eu/")),
+            Some(DenialReason::IssuerNotAllowed),
+            "exactly"
+        );
     }
 
     #[test]
@@ -265,7 +273,10 @@ mod tests {
             |text: &str| AccessRule { certificates: Some(vec![CertificateName::new(text)]), ..open() };
         let country = |claim: &str| AccessRule {
             from: Some(vec![name("eu")]),
-            from_claim: Some(ClaimedCountry { claim: claim.into(), countries: vec![Country::new("DE").unwrap()] }),
+            from_claim: Some(ClaimedCountry {
+                claim: claim.into(),
+                countries: vec![Country::new("DE").unwrap()],
+            }),
             ..open()
         };
         let when = |days: &[Weekday]| AccessRule {

@@ -120,13 +120,20 @@ mod tests {
         ] {
             assert_eq!(schedule.holds(MONDAY + hours * HOUR), expected, "{why}");
         }
-        assert!(!office.holds(MONDAY + 8 * HOUR - 1) && office.holds(MONDAY + 18 * HOUR - 1), "to the second");
+        assert!(
+            !office.holds(MONDAY + 8 * HOUR - 1) && office.holds(MONDAY + 18 * HOUR - 1),
+            "to the second"
+        );
     }
 
     #[test]
     fn what_no_clock_shows_is_no_schedule() {
         for (begin, end, offset) in [(DAY, 60, 0), (0, DAY + 1, 0), (60, 60, 0), (0, 60, 14 * 3600 + 1)] {
-            assert_eq!(Schedule::new(&[], begin, end, offset), Err(InvalidSchedule), "{begin} {end} {offset}");
+            assert_eq!(
+                Schedule::new(&[], begin, end, offset),
+                Err(InvalidSchedule),
+                "{begin} {end} {offset}"
+            );
         }
     }
 }

@@ -78,7 +78,10 @@ pub(super) fn explain(args: &ExplainArgs, settings: &Settings) -> Result<Explana
     }
     let required = settings.proxy.clients.as_ref().is_some_and(|clients| clients.require);
     if required && certificate.is_none() {
-        explanation.step("tls", "the connection is refused: no client certificate ([proxy.clients] require)".to_owned());
+        explanation.step(
+            "tls",
+            "the connection is refused: no client certificate ([proxy.clients] require)".to_owned(),
+        );
         return Ok(explanation);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -171,7 +174,8 @@ impl Explanation {
 
     /// For programs.
     pub(super) fn json(&self) -> serde_json::Value {
-        let steps: Vec<_> = self.steps.iter().map(|(what, text)| json!({"step": what, "text": text})).collect();
+        let steps: Vec<_> =
+            self.steps.iter().map(|(what, text)| json!({"step": what, "text": text})).collect();
         json!({"admitted": self.admitted, "status": self.status, "code": self.code, "steps": steps})
     }
 }
@@ -241,7 +245,8 @@ fn route(
         (None, Some(only), None) => Some(only.clone()),
         (None, ..) => return Err("--model: there is not exactly one model; name it".to_owned()),
     };
-    let name = name.ok_or_else(|| format!("--model {}: there is no such model", model.unwrap_or_default()))?;
+    let name =
+        name.ok_or_else(|| format!("--model {}: there is no such model", model.unwrap_or_default()))?;
     Ok(Ok((name, operation)))
 }
 
@@ -253,7 +258,9 @@ fn read_token(file: &Path) -> Result<Zeroizing<String>, String> {
         std::fs::File::open(file).and_then(|file| file.take(LONGEST_TOKEN).read_to_string(&mut text))
     };
     // What could not be read may be the token itself, given as an argument: it is not repeated.
-    read.map_err(|error| format!("--token: {error}; name a file that holds the token, or - for standard input"))?;
+    read.map_err(|error| {
+        format!("--token: {error}; name a file that holds the token, or - for standard input")
+    })?;
     Ok(text)
 }
 

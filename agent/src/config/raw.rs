@@ -321,10 +321,8 @@ impl Clients {
 
 impl Identity {
     fn read(mut table: Table<'_>) -> Self {
-        let identity = Self {
-            action: table.string("action", Optional),
-            fields: table.strings("fields", Optional),
-        };
+        let identity =
+            Self { action: table.string("action", Optional), fields: table.strings("fields", Optional) };
         table.finish();
         identity
     }

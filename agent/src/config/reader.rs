@@ -153,8 +153,7 @@ impl<'a> Table<'a> {
             let place = Place { key: key.clone(), start: name.span().start, value: None };
             let inner = table.child(key, value);
             let (what, example) = ("a list of strings", "[\"…\", \"…\"]");
-            let list =
-                table.as_list(inner, value.get_ref(), Need::Optional, what, example, Self::as_string);
+            let list = table.as_list(inner, value.get_ref(), Need::Optional, what, example, Self::as_string);
             named.extend(list.map(|list| (At { value: name.get_ref().to_string(), place }, list)));
         }
         named.sort_by_key(|(name, _)| name.place.start);

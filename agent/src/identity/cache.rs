@@ -38,7 +38,14 @@ impl TokenCache {
     }
 
     /// Remembers a verified token until `good_until`; makes room among the expired first, then anywhere.
-    pub(super) fn put(&self, digest: TokenDigest, generation: u64, good_until: u64, now: u64, proven: Proven) {
+    pub(super) fn put(
+        &self,
+        digest: TokenDigest,
+        generation: u64,
+        good_until: u64,
+        now: u64,
+        proven: Proven,
+    ) {
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         if entries.len() >= CAPACITY {
             entries.retain(|_, entry| now < entry.good_until);

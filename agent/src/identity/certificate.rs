@@ -87,7 +87,12 @@ mod tests {
     #[test]
     fn a_certificate_names_its_spiffe_id_first() {
         for (uris, names, subject, why) in [
-            (&["spiffe://example.eu/ml"][..], &["batch.example.eu"][..], Some("spiffe://example.eu/ml"), "SPIFFE"),
+            (
+                &["spiffe://example.eu/ml"][..],
+                &["batch.example.eu"][..],
+                Some("spiffe://example.eu/ml"),
+                "SPIFFE",
+            ),
             (&[], &["batch.example.eu"], Some("batch.example.eu"), "a DNS name"),
             (&["https://example.eu/batch"], &[], Some("https://example.eu/batch"), "another URI"),
             (&[], &[], None, "nobody: a common name is no name"),

@@ -172,7 +172,11 @@ mod tests {
             (json!({"events": {}}), true, "a logout token"),
             (json!({"typ": "ID"}), true, "Keycloak's ID token"),
             (json!({"typ": "Refresh"}), true, "Keycloak's refresh token"),
-            (json!({"typ": "Bearer", "nonce": "n"}), false, "Keycloak's access token, which had a nonce before 24"),
+            (
+                json!({"typ": "Bearer", "nonce": "n"}),
+                false,
+                "Keycloak's access token, which had a nonce before 24",
+            ),
             (json!({"token_use": "id"}), true, "Cognito's ID token"),
             (json!({"token_use": "access"}), false, "Cognito's access token"),
             (json!({"typ": 7}), true, "an unreadable kind"),
@@ -201,7 +205,9 @@ mod tests {
     fn a_claim_that_cannot_be_read_is_not_there() {
         let paths = ["a", "b.c", "n", "l", "o", "mixed", "gone"].map(str::to_owned);
         let found = wanted(
-            &claims(json!({"a": "1", "b": {"c": ["x", "y"]}, "n": 7, "l": true, "o": {}, "mixed": ["a", {}]})),
+            &claims(
+                json!({"a": "1", "b": {"c": ["x", "y"]}, "n": 7, "l": true, "o": {}, "mixed": ["a", {}]}),
+            ),
             &paths,
         );
         let expected = [("a", vec!["1"]), ("b.c", vec!["x", "y"]), ("l", vec!["true"]), ("n", vec!["7"])];

@@ -55,7 +55,9 @@ impl Authenticator {
         let issuer = Some(token.issuer().to_owned());
         let trusted = match self.issuer_of(&token) {
             Ok(trusted) => trusted,
-            Err(fault) => return Examination { issuer, origin: Origin::Unchecked, outcome: Err(fault.into()) },
+            Err(fault) => {
+                return Examination { issuer, origin: Origin::Unchecked, outcome: Err(fault.into()) };
+            }
         };
         let signed = match trusted.keys.current().await {
             Err(_) => Ok(Origin::Unchecked),
@@ -81,7 +83,11 @@ impl Authenticator {
     ) -> Examination {
         let asked = self.issuers.iter().find_map(|trusted| Some((trusted, trusted.introspection.as_ref()?)));
         let Some((trusted, introspection)) = asked else {
-            return Examination { issuer: None, origin: Origin::None, outcome: Err(Fault::TokenOpaque.into()) };
+            return Examination {
+                issuer: None,
+                origin: Origin::None,
+                outcome: Err(Fault::TokenOpaque.into()),
+            };
         };
         let said = introspection.ask(text, &TokenCache::digest(text), &trusted.keys, now).await;
         let outcome = said.map_err(|fault| fault.told_of(&trusted.issuer.url));

@@ -75,7 +75,11 @@ impl Introspection {
     /// # Errors
     /// names the file that holds no usable secret
     pub(super) fn read_secret(&self) -> io::Result<()> {
-        let secret = secret::read(&self.settings.secret, "the secret for introspection", "[issuer.introspection] secret")?;
+        let secret = secret::read(
+            &self.settings.secret,
+            "the secret for introspection",
+            "[issuer.introspection] secret",
+        )?;
         // RFC 6749, 2.3.1: both are form-encoded first.
         let mut pair = Zeroizing::new(String::new());
         form_encode(&self.settings.client, &mut pair);
@@ -118,7 +122,8 @@ impl Introspection {
     async fn exchange(&self, token: &str, keys: &Arc<KeyStore>) -> Result<Claims, IntrospectionError> {
         let credential = self.credential.get().ok_or(IntrospectionError::NoSecret)?;
         let (url, transport) = self.endpoint(keys).await.ok_or(IntrospectionError::NoEndpoint)?;
-        let client = self.client.get_or_try_init(|| fetch::client(transport, self.issuer.ca.as_deref())).await?;
+        let client =
+            self.client.get_or_try_init(|| fetch::client(transport, self.issuer.ca.as_deref())).await?;
         let mut form = String::from("token_type_hint=access_token&token=");
         form_encode(token, &mut form);
         let mut request = Request::new(form.into());
@@ -163,7 +168,9 @@ impl Introspection {
 fn form_encode(text: &str, into: &mut String) {
     for byte in text.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'*' | b'-' | b'.' | b'_' => into.push(char::from(byte)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'*' | b'-' | b'.' | b'_' => {
+                into.push(char::from(byte))
+            }
             b' ' => into.push('+'),
             _ => {
                 // Writing to a String cannot fail.

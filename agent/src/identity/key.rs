@@ -1,6 +1,8 @@
 //! One public key of an issuer, bound to the algorithms it may verify (RFC 7517, RFC 7518).
 
-use aws_lc_rs::signature::{self, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm};
+use aws_lc_rs::signature::{
+    self, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm,
+};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
@@ -112,7 +114,10 @@ pub(super) struct Key {
 
 /// The public half, as its verification takes it.
 enum Public {
-    Rsa { n: Vec<u8>, e: Vec<u8> },
+    Rsa {
+        n: Vec<u8>,
+        e: Vec<u8>,
+    },
     /// An uncompressed point, or an Ed25519 key.
     Curve(Vec<u8>),
 }
@@ -210,11 +215,7 @@ mod tests {
     fn a_key_verifies_only_what_it_was_published_for() {
         let coordinate = URL_SAFE_NO_PAD.encode([7; 32]);
         let rows: &[(Value, &[Algorithm], &str)] = &[
-            (
-                json!({"kty": "RSA", "n": "qqqq", "e": "AQAB"}),
-                RSA,
-                "an RSA key with no alg",
-            ),
+            (json!({"kty": "RSA", "n": "qqqq", "e": "AQAB"}), RSA, "an RSA key with no alg"),
             (
                 json!({"kty": "RSA", "n": "qqqq", "e": "AQAB", "alg": "PS256"}),
                 &[Algorithm::Ps256],

@@ -106,7 +106,8 @@ impl KeyStore {
 
     /// Whether another config's issuer has the same keys.
     pub(super) fn serves(&self, issuer: &Issuer) -> bool {
-        let of = |issuer: &Issuer| (issuer.url.clone(), issuer.ca.clone(), issuer.region.clone(), issuer.refresh);
+        let of =
+            |issuer: &Issuer| (issuer.url.clone(), issuer.ca.clone(), issuer.region.clone(), issuer.refresh);
         of(&self.issuer) == of(issuer)
     }
 
@@ -193,7 +194,8 @@ impl KeyStore {
         if last.is_some_and(|ended| ended.elapsed() < pause) {
             return;
         }
-        let fetched = discovery::fetch_published(&self.issuer).await.and_then(|published| self.read(published));
+        let fetched =
+            discovery::fetch_published(&self.issuer).await.and_then(|published| self.read(published));
         *last = Some(Instant::now());
         match fetched {
             Ok(set) => *self.held.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(set)),
@@ -209,7 +211,10 @@ impl KeyStore {
         }
     }
 
-    fn read(&self, Published { keys: published, introspection }: Published) -> Result<KeySet, DiscoveryError> {
+    fn read(
+        &self,
+        Published { keys: published, introspection }: Published,
+    ) -> Result<KeySet, DiscoveryError> {
         let before = self.held();
         let unchanged = before.as_ref().is_some_and(|set| set.published == published);
         let generation = before.map_or(0, |set| set.generation) + u64::from(!unchanged);

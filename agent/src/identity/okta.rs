@@ -10,7 +10,8 @@ pub(crate) fn is_org_server(url: &str) -> bool {
     let Some(host) = url.strip_prefix("https://") else { return false };
     let host = host.strip_suffix('/').unwrap_or(host);
     ["okta.com", "oktapreview.com", "okta-emea.com", "okta-gov.com", "okta.mil"].iter().any(|domain| {
-        host.strip_suffix(domain).is_some_and(|tenant| tenant.len() > 1 && tenant.ends_with('.') && !tenant.contains('/'))
+        host.strip_suffix(domain)
+            .is_some_and(|tenant| tenant.len() > 1 && tenant.ends_with('.') && !tenant.contains('/'))
     })
 }
 

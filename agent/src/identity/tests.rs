@@ -65,7 +65,8 @@ impl Signer {
             "PS512" => rsa(&signature::RSA_PSS_SHA512),
             "EdDSA" => {
                 let pair = Ed25519KeyPair::generate().unwrap();
-                let jwk = json!({"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": b64(pair.public_key().as_ref())});
+                let jwk =
+                    json!({"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": b64(pair.public_key().as_ref())});
                 (Private::Ed(pair), jwk)
             }
             other => panic!("no signer for {other}"),
@@ -172,7 +173,8 @@ impl Provider {
             assert!(request.contains("authorization: Basic YmFpbGl3aWNrOnMlMkJjcmV0"), "{request}");
             let (_, form) = request.split_once("\r\n\r\n").unwrap();
             let known = self.opaque.lock().unwrap();
-            let found = known.iter().find(|(token, _)| form == format!("token_type_hint=access_token&token={token}"));
+            let found =
+                known.iter().find(|(token, _)| form == format!("token_type_hint=access_token&token={token}"));
             return found.map_or_else(|| json!({"active": false}), |(_, says)| says.clone());
         }
         assert!(request.starts_with("GET /.well-known/openid-configuration "), "{request}");
@@ -228,10 +230,7 @@ fn with(claims: &Value, changes: Value) -> Value {
 
 #[tokio::test]
 async fn every_accepted_algorithm_verifies_with_its_own_key() {
-    let signers: Vec<_> = ALGORITHMS
-        .into_iter()
-        .map(|algorithm| Signer::new(algorithm, algorithm))
-        .collect();
+    let signers: Vec<_> = ALGORITHMS.into_iter().map(|algorithm| Signer::new(algorithm, algorithm)).collect();
     let provider = Provider::start(signers.iter().map(|signer| signer.jwk.clone()).collect()).await;
     let authenticator = Authenticator::new(vec![provider.issuer()]);
     for signer in &signers {

@@ -27,7 +27,8 @@ impl<'a> Token<'a> {
     /// Reads a token's parts. Algorithm and type are refused here, before any key is touched.
     pub(super) fn parse(text: &'a str) -> Result<Self, Fault> {
         // What does not begin like a JWT is a reference that only its issuer can resolve.
-        let header = json_object(text.split('.').next().unwrap_or_default()).map_err(|_| Fault::TokenOpaque)?;
+        let header =
+            json_object(text.split('.').next().unwrap_or_default()).map_err(|_| Fault::TokenOpaque)?;
         let (signed, signature) = text.rsplit_once('.').ok_or(Fault::TokenMalformed)?;
         let (_, claims) = signed.split_once('.').ok_or(Fault::TokenMalformed)?;
         let algorithm = header

@@ -103,7 +103,9 @@ fn bound(
 ) -> Result<u64, ProtocolError> {
     let root = document.root();
     let named = |names: &'static [&'static str]| {
-        root.members().iter().filter(move |member| names.iter().any(|name| member.name.eq_ignore_ascii_case(name)))
+        root.members()
+            .iter()
+            .filter(move |member| names.iter().any(|name| member.name.eq_ignore_ascii_case(name)))
     };
     let mut answers = 1_u64;
     for member in named(ANSWERS) {
@@ -142,7 +144,11 @@ fn bound(
 }
 
 /// A count, where there is one. Under a limit, one that cannot be read (a fraction, `-1` for no end) is refused.
-fn number(document: &Document<'_>, value: &Node<'_>, limit: Option<u64>) -> Result<Option<u64>, ProtocolError> {
+fn number(
+    document: &Document<'_>,
+    value: &Node<'_>,
+    limit: Option<u64>,
+) -> Result<Option<u64>, ProtocolError> {
     if matches!(value.kind, Kind::Null) {
         return Ok(None);
     }
@@ -158,7 +164,9 @@ fn too_long(limit: u64) -> ProtocolError {
     ProtocolError {
         status: StatusCode::PAYLOAD_TOO_LARGE,
         code: "max-tokens-exceeded",
-        message: format!("the answers asked for are longer than {limit} tokens together: ask for less (max_tokens, n)"),
+        message: format!(
+            "the answers asked for are longer than {limit} tokens together: ask for less (max_tokens, n)"
+        ),
     }
 }
 
@@ -167,7 +175,11 @@ mod tests {
     use super::*;
     use bailiwick_masking::json;
 
-    fn written(body: &str, identity: &IdentityFields, limit: Option<u64>) -> Result<(String, u64), &'static str> {
+    fn written(
+        body: &str,
+        identity: &IdentityFields,
+        limit: Option<u64>,
+    ) -> Result<(String, u64), &'static str> {
         let caller = Principal { issuer: "i".into(), subject: "s".into(), ..Principal::default() };
         let rewriting = Rewriting { identity, caller: &caller, max_tokens: limit };
         let document = json::parse(body.as_bytes()).unwrap();
@@ -234,7 +246,11 @@ mod tests {
             (r#"{"max_tokens":100}"#, Ok((r#"{"max_tokens":100}"#, 100)), "as much as there is"),
             (r#"{"max_tokens":null}"#, Ok((r#"{"max_tokens":100}"#, 100)), "null is nothing said"),
             (r#"{"n":4}"#, Ok((r#"{"max_tokens":25,"n":4}"#, 100)), "shared among the answers"),
-            (r#"{"prompt":["a","b"]}"#, Ok((r#"{"max_tokens":50,"prompt":["a","b"]}"#, 100)), "and the prompts"),
+            (
+                r#"{"prompt":["a","b"]}"#,
+                Ok((r#"{"max_tokens":50,"prompt":["a","b"]}"#, 100)),
+                "and the prompts",
+            ),
             (
                 r#"{"max_completion_tokens":60}"#,
                 Ok((r#"{"max_tokens":60,"max_completion_tokens":60}"#, 60)),
@@ -255,7 +271,11 @@ mod tests {
             assert_eq!(found, expected.map_err(|()| "max-tokens-exceeded"), "{why}: {body}");
         }
         for (body, longest) in [("{}", 0), (r#"{"max_tokens":7,"n":3}"#, 21), (r#"{"max_tokens":-1}"#, 0)] {
-            assert_eq!(written(body, &identity, None).unwrap(), (body.to_owned(), longest), "no limit, no change");
+            assert_eq!(
+                written(body, &identity, None).unwrap(),
+                (body.to_owned(), longest),
+                "no limit, no change"
+            );
         }
     }
 }

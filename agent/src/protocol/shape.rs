@@ -11,7 +11,8 @@ pub(super) const IDENTITY_IN_METADATA: &[&str] = &["user_id"];
 pub(super) const MAX_TOKENS: &str = "max_tokens";
 
 /// The longest answer, in all of its names.
-pub(super) const ANSWER_LENGTH: &[&str] = &[MAX_TOKENS, "max_completion_tokens", "max_output_tokens", "n_predict"];
+pub(super) const ANSWER_LENGTH: &[&str] =
+    &[MAX_TOKENS, "max_completion_tokens", "max_output_tokens", "n_predict"];
 
 /// How many answers.
 pub(super) const ANSWERS: &[&str] = &["n", "best_of"];

@@ -91,9 +91,10 @@ impl Refusal {
                     DenialReason::SubjectNotAllowed => {
                         ("subject-not-allowed", "the access rules for this model name other callers")
                     }
-                    DenialReason::ClaimNotAllowed => {
-                        ("claim-not-allowed", "the caller's token has not the claims that this model asks for")
-                    }
+                    DenialReason::ClaimNotAllowed => (
+                        "claim-not-allowed",
+                        "the caller's token has not the claims that this model asks for",
+                    ),
                     DenialReason::CertificateNotAllowed => (
                         "certificate-not-allowed",
                         "this model asks for a client certificate of another name, or for one at all",
@@ -104,10 +105,9 @@ impl Refusal {
                     DenialReason::GroupNotAllowed => {
                         ("group-not-allowed", "none of the caller's groups may use this model")
                     }
-                    DenialReason::CallerRegionNotAllowed => (
-                        "caller-region-not-allowed",
-                        "the caller is in no region that may use this model",
-                    ),
+                    DenialReason::CallerRegionNotAllowed => {
+                        ("caller-region-not-allowed", "the caller is in no region that may use this model")
+                    }
                     DenialReason::OperationNotAllowed => {
                         ("operation-not-allowed", "the caller may use this model, but not for this operation")
                     }

@@ -86,7 +86,8 @@ async fn story(
 
     // May they, and is there any left for them?
     let now = Moment::now();
-    let ask = Ask { model: &model.name, operation: endpoint.operation, caller: &seen.location, now: now.unix };
+    let ask =
+        Ask { model: &model.name, operation: endpoint.operation, caller: &seen.location, now: now.unix };
     let permit = settings.access.authorize(&principal, ask).map_err(|denial| {
         seen.rule(denial.nearest.as_ref());
         Refusal::from(denial)
@@ -98,7 +99,12 @@ async fn story(
 
     // What do they ask, without who they are and what must not leave?
     let bounds = Bounds {
-        limit: permit.limits().max_body.unwrap_or(u64::MAX).min(settings.proxy.max_body).min(proxy.room_bytes),
+        limit: permit
+            .limits()
+            .max_body
+            .unwrap_or(u64::MAX)
+            .min(settings.proxy.max_body)
+            .min(proxy.room_bytes),
         idle: limits.body_idle,
         room: &proxy.room,
     };

@@ -109,9 +109,19 @@ mod tests {
         for piece in [1, 7, 1000] {
             for (answer, streamed, expected, why) in [
                 (format!(r#"{{"choices":[],{usage}}}"#), false, 12, "an answer"),
-                (format!("data: {{\"a\":1}}\n\ndata: {{{usage}}}\n\ndata: [DONE]\n\n"), true, 12, "a stream's last event"),
+                (
+                    format!("data: {{\"a\":1}}\n\ndata: {{{usage}}}\n\ndata: [DONE]\n\n"),
+                    true,
+                    12,
+                    "a stream's last event",
+                ),
                 (format!("data: {{\"a\":1}}\r\rdata: {{{usage}}}\r\r"), true, 12, "other line ends"),
-                ("data: {\"usage\":null}\n\ndata: {}\n\n".to_owned(), true, 12, "nothing told: ten for the question, two events"),
+                (
+                    "data: {\"usage\":null}\n\ndata: {}\n\n".to_owned(),
+                    true,
+                    12,
+                    "nothing told: ten for the question, two events",
+                ),
                 ("x".repeat(9), false, 13, "no JSON: ten for the question, three for nine bytes"),
                 (r#"{"usage":{"prompt_tokens":7}}"#.to_owned(), false, 7, "an embedding's"),
             ] {

@@ -293,7 +293,11 @@ mod tests {
         let permit = permit(RuleLimits { requests_per_minute: Some(2), ..RuleLimits::default() });
         let ask = |who: &str, at| quotas.begin(&permit, &caller(who), clock.at(at)).map(drop);
         assert_eq!((ask("a", 0), ask("a", 0)), (Ok(()), Ok(())));
-        assert_eq!(ask("a", 0), Err(Exceeded { what: Limit::Requests, retry_after: 31 }), "a half a minute each");
+        assert_eq!(
+            ask("a", 0),
+            Err(Exceeded { what: Limit::Requests, retry_after: 31 }),
+            "a half a minute each"
+        );
         assert_eq!(ask("b", 0), Ok(()), "another caller");
         assert_eq!(ask("a", 31), Ok(()), "as it was told");
         assert!(ask("a", 31).is_err());
@@ -302,7 +306,8 @@ mod tests {
     #[test]
     fn tokens_are_reserved_and_then_paid() {
         let (quotas, clock) = (Arc::new(Quotas::default()), Clock(Instant::now()));
-        let limits = RuleLimits { tokens_per_minute: Some(100), tokens_per_day: Some(150), ..RuleLimits::default() };
+        let limits =
+            RuleLimits { tokens_per_minute: Some(100), tokens_per_day: Some(150), ..RuleLimits::default() };
         let permit = permit(limits);
         let begin = |at| quotas.begin(&permit, &caller("a"), clock.at(at)).unwrap();
         let mut first = begin(0);
@@ -341,7 +346,9 @@ mod tests {
         let quotas = Arc::new(Quotas::default());
         let permit = permit(RuleLimits { max_tokens: Some(7), ..RuleLimits::default() });
         let mut share = quotas.begin(&permit, &caller("a"), Moment::now()).unwrap();
-        assert!(share.spend(u64::MAX, Moment::now()).is_ok() && share.stream().is_ok() && !share.counts_tokens());
+        assert!(
+            share.spend(u64::MAX, Moment::now()).is_ok() && share.stream().is_ok() && !share.counts_tokens()
+        );
         share.settle(1, Moment::now());
         assert!(quotas.used.lock().unwrap().is_empty());
     }

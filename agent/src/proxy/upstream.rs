@@ -189,7 +189,11 @@ mod tests {
         std::fs::write(&file, "s3cret\n").unwrap();
         let header = authorization(&file).unwrap();
         assert_eq!(header.as_bytes(), b"Bearer s3cret");
-        assert_eq!(header.clone().as_bytes().as_ptr(), header.as_bytes().as_ptr(), "one copy, whoever sends it");
+        assert_eq!(
+            header.clone().as_bytes().as_ptr(),
+            header.as_bytes().as_ptr(),
+            "one copy, whoever sends it"
+        );
         assert!(header.is_sensitive() && !format!("{header:?}").contains("s3cret"));
     }
 }

@@ -64,10 +64,18 @@ pub(super) fn compile(
         };
         let clients = issuer.clients.as_ref().map(|clients| {
             report_repeats(&clients.value, report);
-            clients.value.iter().filter_map(|client| line_of_text(client, report)).map(str::to_owned).collect()
+            clients
+                .value
+                .iter()
+                .filter_map(|client| line_of_text(client, report))
+                .map(str::to_owned)
+                .collect()
         });
-        let strict_type =
-            issuer.kind.as_ref().and_then(|kind| word(kind, "a token's type", &KINDS, report)).unwrap_or(false);
+        let strict_type = issuer
+            .kind
+            .as_ref()
+            .and_then(|kind| word(kind, "a token's type", &KINDS, report))
+            .unwrap_or(false);
         let refresh = issuer
             .refresh
             .as_ref()

@@ -91,7 +91,9 @@ fn identity_fields(raw: &raw::Identity, host: &HostFacts, report: &Report<'_>) -
         report_repeats(&list.value, report);
         for field in &list.value {
             let path: Vec<String> = field.value.split('.').map(str::to_owned).collect();
-            let one_name = |name: &String| !name.is_empty() && !name.contains(|c: char| "$[]*\"'".contains(c) || c.is_control());
+            let one_name = |name: &String| {
+                !name.is_empty() && !name.contains(|c: char| "$[]*\"'".contains(c) || c.is_control())
+            };
             if path.iter().all(one_name) && field.value.len() <= 256 {
                 fields.push(path);
             } else {

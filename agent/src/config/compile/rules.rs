@@ -5,8 +5,8 @@ use super::super::raw;
 use super::super::report::{At, Report};
 use super::{bounded, claim_path, line_of_text, report_repeats, word};
 use bailiwick_policy::{
-    CertificateName, ClaimCondition, ClaimedCountry, Country, Name, Principal, RegionTable, RuleLimits, Schedule,
-    Weekday,
+    CertificateName, ClaimCondition, ClaimedCountry, Country, Name, Principal, RegionTable, RuleLimits,
+    Schedule, Weekday,
 };
 
 /// The largest count that a limit may have.
@@ -100,7 +100,14 @@ pub(super) fn schedule(when: &raw::When, report: &Report<'_>) -> Option<Schedule
             };
             match (clock(begin), clock(end)) {
                 (Some(begin), Some(end)) if begin != end && begin < 24 * 60 => (begin, end),
-                _ => return invalid(hours, "not hours", "write \"08:00-18:00\"; 24:00 is the end of a day", report),
+                _ => {
+                    return invalid(
+                        hours,
+                        "not hours",
+                        "write \"08:00-18:00\"; 24:00 is the end of a day",
+                        report,
+                    );
+                }
             }
         }
     };
@@ -109,7 +116,12 @@ pub(super) fn schedule(when: &raw::When, report: &Report<'_>) -> Option<Schedule
         Some(offset) => match shift(&offset.value) {
             Some(seconds) => seconds,
             None => {
-                return invalid(offset, "not an offset from UTC", "write \"+01:00\", \"-05:00\" or \"UTC\"", report);
+                return invalid(
+                    offset,
+                    "not an offset from UTC",
+                    "write \"+01:00\", \"-05:00\" or \"UTC\"",
+                    report,
+                );
             }
         },
     };

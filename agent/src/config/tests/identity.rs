@@ -68,14 +68,18 @@ fn a_config_with_all_of_it_means_what_it_says() {
 fn what_is_left_out_is_as_it_was() {
     let settings = compiled(WHOLE);
     assert_eq!(settings.proxy.clients, None);
-    assert_eq!((settings.proxy.on_removal, settings.proxy.identity.pseudonym.clone()), (OnRemoval::Finish, None));
+    assert_eq!(
+        (settings.proxy.on_removal, settings.proxy.identity.pseudonym.clone()),
+        (OnRemoval::Finish, None)
+    );
     let rule = &settings.access.rules()[0];
     assert_eq!((rule.issuer.as_ref(), rule.when, rule.limits), (None, None, Default::default()));
 }
 
 #[test]
 fn a_rule_that_names_its_issuer_needs_no_warning() {
-    let second = "[[issuer]]\nurl = \"https://partner.example\"\naudience = \"b\"\nregion = \"eu\"\n\n[[access]]\n";
+    let second =
+        "[[issuer]]\nurl = \"https://partner.example\"\naudience = \"b\"\nregion = \"eu\"\n\n[[access]]\n";
     let two = with("[[access]]\n", second);
     let warned = |text: &str| compiled(text).warnings.iter().any(|warning| warning.contains("may vouch"));
     assert!(warned(&two));
@@ -97,33 +101,99 @@ fn a_rule_that_names_its_issuer_needs_no_warning() {
 fn okta_s_org_server_deserves_a_word() {
     let text = with("https://login.example.eu", "https://dev-1.okta.com");
     let warnings = compiled(&text).warnings;
-    assert!(warnings.iter().any(|warning| warning.contains("dev-1.okta.com/oauth2/default")), "{warnings:#?}");
+    assert!(
+        warnings.iter().any(|warning| warning.contains("dev-1.okta.com/oauth2/default")),
+        "{warnings:#?}"
+    );
 }
 
 #[test]
 fn each_mistake_is_told_in_its_place() {
-    use Problem::{Conflict, Duplicate, Empty, Invalid, MissingKey, OutOfRange, UnknownKey, UnknownName, UnknownWord, WrongType};
+    use Problem::{
+        Conflict, Duplicate, Empty, Invalid, MissingKey, OutOfRange, UnknownKey, UnknownName, UnknownWord,
+        WrongType,
+    };
     for (old, new, problem, key, hint) in [
         ("\"cut\"", "\"cutt\"", UnknownWord, "proxy.on_removal", "\"cut\""),
         ("require = true", "require = \"yes\"", WrongType, "proxy.clients.require", "without quotes"),
-        ("authorities = \"/etc/bailiwick/client-ca.pem\"\n", "", MissingKey, "proxy.clients.authorities", "add authorities"),
-        ("\"/etc/bailiwick/client-ca.pem\"", "\"client-ca.pem\"", Invalid, "proxy.clients.authorities", "start it with /"),
+        (
+            "authorities = \"/etc/bailiwick/client-ca.pem\"\n",
+            "",
+            MissingKey,
+            "proxy.clients.authorities",
+            "add authorities",
+        ),
+        (
+            "\"/etc/bailiwick/client-ca.pem\"",
+            "\"client-ca.pem\"",
+            Invalid,
+            "proxy.clients.authorities",
+            "start it with /",
+        ),
         ("identify = true", "identity = true", UnknownKey, "proxy.clients.identity", "\"identify\""),
         ("\"pseudonym\"", "\"pseudonymize\"", UnknownWord, "proxy.identity.action", "\"pseudonym\""),
         ("\"x_user\"", "\"$.x\"", Invalid, "proxy.identity.fields[1]", "dots between them"),
         ("\"x_user\"", "\"metadata.tenant\"", Duplicate, "proxy.identity.fields[1]", "take one out"),
         ("\"at+jwt\"", "\"jwt\"", UnknownWord, "issuer[0].type", "at+jwt"),
         ("refresh = 600", "refresh = 59", OutOfRange, "issuer[0].refresh", "60 to 86400 seconds"),
-        ("remember = 5", "remember = 301", OutOfRange, "issuer[0].introspection.remember", "0 to 300 seconds"),
+        (
+            "remember = 5",
+            "remember = 301",
+            OutOfRange,
+            "issuer[0].introspection.remember",
+            "0 to 300 seconds",
+        ),
         ("client = \"bailiwick\", ", "", MissingKey, "issuer[0].introspection.client", "add client"),
-        ("\"introspection-secret\"", "\"a b\"", Invalid, "issuer[0].introspection.secret", "never the credential itself"),
-        ("remember = 5", "endpoint = \"http://192.0.2.1/i\"", Invalid, "issuer[0].introspection.endpoint", "use https"),
-        ("issuer = \"https://login.example.eu\"", "issuer = \"https://login.example.org\"", UnknownName, "access[0].issuer", "login.example.eu"),
+        (
+            "\"introspection-secret\"",
+            "\"a b\"",
+            Invalid,
+            "issuer[0].introspection.secret",
+            "never the credential itself",
+        ),
+        (
+            "remember = 5",
+            "endpoint = \"http://192.0.2.1/i\"",
+            Invalid,
+            "issuer[0].introspection.endpoint",
+            "use https",
+        ),
+        (
+            "issuer = \"https://login.example.eu\"",
+            "issuer = \"https://login.example.org\"",
+            UnknownName,
+            "access[0].issuer",
+            "login.example.eu",
+        ),
         ("[\"spiffe://example.eu/ml/*\"", "[\"spiffe://*\"", Invalid, "access[0].certificates[0]", "/ml/*"),
-        ("[\"spiffe://example.eu/ml/*\"", "[\"*.example.eu\"", Invalid, "access[0].certificates[0]", "begin alike"),
-        ("department = [\"research\"]", "department = \"research\"", WrongType, "access[0].claims.department", "square brackets"),
-        ("department = [\"research\"]", "department = []", Empty, "access[0].claims.department", "put something in"),
-        ("\"realm.roles\" =", "\"realm..roles\" =", Invalid, "access[0].claims.\"realm..roles\"", "realm_access.roles"),
+        (
+            "[\"spiffe://example.eu/ml/*\"",
+            "[\"*.example.eu\"",
+            Invalid,
+            "access[0].certificates[0]",
+            "begin alike",
+        ),
+        (
+            "department = [\"research\"]",
+            "department = \"research\"",
+            WrongType,
+            "access[0].claims.department",
+            "square brackets",
+        ),
+        (
+            "department = [\"research\"]",
+            "department = []",
+            Empty,
+            "access[0].claims.department",
+            "put something in",
+        ),
+        (
+            "\"realm.roles\" =",
+            "\"realm..roles\" =",
+            Invalid,
+            "access[0].claims.\"realm..roles\"",
+            "realm_access.roles",
+        ),
         ("[\"mon\", \"tue\"]", "[\"monday\"]", UnknownWord, "access[0].when.days[0]", "mon"),
         ("\"22:00-06:00\"", "\"22-06\"", Invalid, "access[0].when.hours", "08:00-18:00"),
         ("\"22:00-06:00\"", "\"08:00-08:00\"", Invalid, "access[0].when.hours", "08:00-18:00"),
@@ -132,7 +202,13 @@ fn each_mistake_is_told_in_its_place() {
         ("streams = 4", "streams = 0", OutOfRange, "access[0].limits.streams", "1 to"),
         ("max_tokens = 7", "max_token = 7", UnknownKey, "access[0].limits.max_token", "\"max_tokens\""),
         ("from = [\"eu\"]\nfrom_claim", "from_claim", Conflict, "access[0].from_claim", "add from"),
-        ("from = [\"eu\"]\nfrom_claim", "from = [\"abroad\"]\nfrom_claim", Conflict, "access[0].from_claim", "add countries"),
+        (
+            "from = [\"eu\"]\nfrom_claim",
+            "from = [\"abroad\"]\nfrom_claim",
+            Conflict,
+            "access[0].from_claim",
+            "add countries",
+        ),
     ] {
         let text = whole();
         assert_eq!(text.matches(old).count(), 1, "{old:?} must stand in the config once");
@@ -151,7 +227,8 @@ fn what_does_not_go_together_is_told() {
     let second = "[[issuer]]\nurl = \"https://partner.example\"\naudience = \"b\"\nregion = \"eu\"\nintrospection = { client = \"c\", secret = \"s\" }\n\n[[access]]\n";
     let found = errors(&whole().replace("[[access]]\n", second));
     assert_eq!((found[0].problem, found[0].key.as_str()), (Problem::Conflict, "issuer[1].introspection"));
-    let by_certificate = |text: &str| text.replace("issuer = \"https://login.example.eu\"", "issuer = \"client-certificate\"");
+    let by_certificate =
+        |text: &str| text.replace("issuer = \"https://login.example.eu\"", "issuer = \"client-certificate\"");
     assert_eq!(errors(&by_certificate(&whole())), [], "an issuer where certificates are identities");
     let found = errors(&by_certificate(&whole()).replace("identify = true\n", ""));
     assert_eq!((found[0].problem, found[0].key.as_str()), (Problem::UnknownName, "access[0].issuer"));

@@ -60,9 +60,17 @@ async fn a_certificate_is_an_identity_only_where_the_config_says_so() {
     assert_eq!(principal.subject, "spiffe://example.eu/batch");
     assert!(principal.groups.is_empty(), "a certificate vouches for no group");
     assert_eq!(shown(&taking, &nothing, None).await, Err("no-credentials"));
-    assert_eq!(shown(&taking, &bearer("bad"), Some(&own)).await, Err("token-opaque"), "a bad token is not passed over");
+    assert_eq!(
+        shown(&taking, &bearer("bad"), Some(&own)).await,
+        Err("token-opaque"),
+        "a bad token is not passed over"
+    );
     let nameless = ClientCertificate { names: vec![], ..own.clone() };
     assert_eq!(shown(&taking, &nothing, Some(&nameless)).await, Err("certificate-nameless"));
     let old = ClientCertificate { good_until: NOW, ..own };
-    assert_eq!(shown(&taking, &nothing, Some(&old)).await, Err("certificate-expired"), "on a connection that outlived it");
+    assert_eq!(
+        shown(&taking, &nothing, Some(&old)).await,
+        Err("certificate-expired"),
+        "on a connection that outlived it"
+    );
 }

@@ -4,7 +4,10 @@ use super::*;
 use crate::config::settings::Introspection;
 
 /// An issuer that is asked, with what it says.
-async fn asked(remember: u64, says: Vec<(&'static str, Value)>) -> (Arc<Provider>, Authenticator, tempfile::TempDir) {
+async fn asked(
+    remember: u64,
+    says: Vec<(&'static str, Value)>,
+) -> (Arc<Provider>, Authenticator, tempfile::TempDir) {
     let provider = Provider::start(vec![Signer::new("k1", "ES256").jwk]).await;
     *provider.opaque.lock().unwrap() = says;
     let directory = tempfile::tempdir().unwrap();
@@ -83,7 +86,11 @@ async fn without_introspection_an_opaque_token_is_refused_with_the_cure() {
     let authenticator = Authenticator::new(vec![provider.issuer()]);
     let error = authenticator.authenticate_at(&bearer("opaque"), None, NOW).await.unwrap_err();
     assert_eq!(error.code, "token-opaque");
-    assert!(error.message.contains("JWT access token") && error.message.contains("Okta"), "{}", error.message);
+    assert!(
+        error.message.contains("JWT access token") && error.message.contains("Okta"),
+        "{}",
+        error.message
+    );
     assert_eq!(provider.introspections.load(Ordering::SeqCst), 0);
 }
 
@@ -94,14 +101,9 @@ async fn an_issuer_that_does_not_answer_denies_its_opaque_tokens_only() {
     let error = authenticator.authenticate_at(&bearer("opaque"), None, NOW).await.unwrap_err();
     assert_eq!((error.status.as_u16(), error.code), (503, "issuer-unavailable"));
     drop(directory);
-    let introspection = Introspection {
-        endpoint: None,
-        client: "c".into(),
-        secret: "/nowhere/secret".into(),
-        remember: 0,
-    };
-    let unread =
-        Authenticator::new(vec![Issuer { introspection: Some(introspection), ..provider.issuer() }]);
+    let introspection =
+        Introspection { endpoint: None, client: "c".into(), secret: "/nowhere/secret".into(), remember: 0 };
+    let unread = Authenticator::new(vec![Issuer { introspection: Some(introspection), ..provider.issuer() }]);
     let error = unread.read_secrets().unwrap_err().to_string();
     assert!(error.contains("/nowhere/secret") && error.contains("[issuer.introspection] secret"), "{error}");
 }

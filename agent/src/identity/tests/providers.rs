@@ -37,7 +37,11 @@ async fn a_token_of_another_client_is_refused_where_the_config_names_clients() {
         (json!({"azp": "chat-ui"}), "ok", "the authorized party"),
         (json!({"client_id": "chat-ui"}), "ok", "as RFC 9068 names it"),
         (json!({"appid": "chat-ui"}), "ok", "as Entra's first version does"),
-        (json!({"azp": "other", "client_id": "chat-ui"}), "client-not-allowed", "the first that is there counts"),
+        (
+            json!({"azp": "other", "client_id": "chat-ui"}),
+            "client-not-allowed",
+            "the first that is there counts",
+        ),
         (json!({"azp": "other"}), "client-not-allowed", "another"),
         (json!({"azp": 7}), "client-not-allowed", "unreadable"),
         (json!({}), "client-not-allowed", "none"),
@@ -59,7 +63,11 @@ async fn okta_s_org_server_is_recognised_and_explained() {
     assert!(error.message.contains("custom authorization server"), "it says what to do: {}", error.message);
     let custom = json!({"iss": "https://dev-1.okta.com/oauth2/default", "cid": "c", "uid": "u", "ver": 1});
     let token = signer.token(&with(&provider.claims(), custom));
-    assert_eq!(code(&authenticator, &token, NOW).await, "issuer-unknown", "a custom server that is not configured");
+    assert_eq!(
+        code(&authenticator, &token, NOW).await,
+        "issuer-unknown",
+        "a custom server that is not configured"
+    );
 }
 
 #[tokio::test]
@@ -68,7 +76,8 @@ async fn claims_that_rules_ask_for_are_read_and_no_other() {
     let provider = Provider::start(vec![signer.jwk.clone()]).await;
     let claims = vec!["department".to_owned()];
     let authenticator = Authenticator::new(vec![Issuer { claims, ..provider.issuer() }]);
-    let token = signer.token(&with(&provider.claims(), json!({"department": "research", "email": "ada@example.eu"})));
+    let token =
+        signer.token(&with(&provider.claims(), json!({"department": "research", "email": "ada@example.eu"})));
     let principal = authenticator.authenticate_at(&bearer(&token), None, NOW).await.unwrap();
     assert_eq!(principal.claims.len(), 1);
     assert_eq!(principal.claims["department"], ["research"]);
@@ -79,15 +88,21 @@ async fn a_withdrawn_key_drops_the_tokens_it_signed_though_nobody_calls() {
     let (old, new) = (Signer::new("old", "ES256"), Signer::new("new", "ES256"));
     let provider = Provider::start(vec![old.jwk.clone(), new.jwk.clone()]).await;
     let timing = Timing { refresh_after: Duration::from_millis(150), ..Timing::default() };
-    let authenticator =
-        Authenticator::with_timing(vec![provider.issuer()], Timing { retry: Duration::from_millis(20), ..timing });
+    let authenticator = Authenticator::with_timing(
+        vec![provider.issuer()],
+        Timing { retry: Duration::from_millis(20), ..timing },
+    );
     authenticator.warm_up();
     let (by_old, by_new) = (old.token(&provider.claims()), new.token(&provider.claims()));
     assert_eq!(code(&authenticator, &by_old, NOW).await, "ok");
     assert_eq!(code(&authenticator, &by_new, NOW).await, "ok");
     *provider.keys.lock().unwrap() = vec![new.jwk.clone()];
     tokio::time::sleep(Duration::from_millis(400)).await;
-    assert_eq!(code(&authenticator, &by_old, NOW).await, "key-unknown", "remembered, and dropped with its key");
+    assert_eq!(
+        code(&authenticator, &by_old, NOW).await,
+        "key-unknown",
+        "remembered, and dropped with its key"
+    );
     assert_eq!(code(&authenticator, &by_new, NOW).await, "ok");
 }
 
