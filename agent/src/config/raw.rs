@@ -1,7 +1,7 @@
 //! Mirrors the file, nothing more: what is written where, before anything is asked about what it means.
 
 use super::reader::Need::{Optional, Required};
-use super::reader::Table;
+use super::reader::{NamedStrings, Table};
 use super::report::{At, Place};
 
 type Text = Option<At<String>>;
@@ -125,7 +125,7 @@ pub(super) struct Access {
     pub(super) issuer: Text,
     pub(super) subjects: Texts,
     pub(super) groups: Texts,
-    pub(super) claims: Vec<(At<String>, At<Vec<At<String>>>)>,
+    pub(super) claims: NamedStrings,
     pub(super) certificates: Texts,
     pub(super) models: Texts,
     pub(super) from: Texts,

@@ -15,6 +15,9 @@ pub(super) enum Need {
     Optional,
 }
 
+/// Lists of strings, each with the name that the file gives it.
+pub(super) type NamedStrings = Vec<(At<String>, At<Vec<At<String>>>)>;
+
 /// One table of the file, being read.
 pub(super) struct Table<'a> {
     entries: Option<&'a DeTable<'a>>,
@@ -143,7 +146,7 @@ impl<'a> Table<'a> {
     }
 
     /// The lists of strings of a `key = { NAME = ["…"] }`, with their names, in the file's order.
-    pub(super) fn named_strings(&mut self, key: &'static str) -> Vec<(At<String>, At<Vec<At<String>>>)> {
+    pub(super) fn named_strings(&mut self, key: &'static str) -> NamedStrings {
         let Some(mut table) = self.table(key, Need::Optional) else {
             return Vec::new();
         };

@@ -57,7 +57,7 @@ impl Meter {
             if self.line.len() + part.len() <= LONGEST_LINE || !streamed {
                 self.line.extend_from_slice(part);
             }
-            if streamed && part.ends_with(b"\n") || streamed && part.ends_with(b"\r") {
+            if streamed && matches!(part.last(), Some(b'\n' | b'\r')) {
                 self.end_of_line();
             }
         }

@@ -102,7 +102,7 @@ fn identity_fields(raw: &raw::Identity, host: &HostFacts, report: &Report<'_>) -
             }
         }
     }
-    let pseudonym = (action == Some(true)).then(|| PseudonymKey(host.mask_key));
+    let pseudonym = (action == Some(true)).then_some(PseudonymKey(host.mask_key));
     IdentityFields { pseudonym, fields }
 }
 

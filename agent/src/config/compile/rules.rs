@@ -2,6 +2,7 @@
 
 use super::super::errors::Problem;
 use super::super::raw;
+use super::super::reader::NamedStrings;
 use super::super::report::{At, Report};
 use super::{bounded, claim_path, line_of_text, report_repeats, word};
 use bailiwick_policy::{
@@ -27,7 +28,7 @@ pub(super) fn issuer(issuer: &At<String>, raw: &raw::Config, report: &Report<'_>
 }
 
 /// Each claim with the values that suffice.
-pub(super) fn claims(raw: &[(At<String>, At<Vec<At<String>>>)], report: &Report<'_>) -> Vec<ClaimCondition> {
+pub(super) fn claims(raw: &NamedStrings, report: &Report<'_>) -> Vec<ClaimCondition> {
     let condition = |(claim, values): &(At<String>, At<Vec<At<String>>>)| {
         let claim = claim_path(claim, report)?.to_owned();
         report_repeats(&values.value, report);
