@@ -1,10 +1,9 @@
 //! One public key of an issuer, bound to the algorithms it may verify (RFC 7517, RFC 7518).
 
-use aws_lc_rs::signature::{
-    self, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm,
-};
+use super::es512;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::DecodingKey;
 use serde::Deserialize;
 use std::fmt;
 
@@ -67,26 +66,21 @@ impl Algorithm {
         }
     }
 
-    fn verification(self) -> Verification {
-        match self {
-            Self::Rs256 => Verification::Rsa(&signature::RSA_PKCS1_2048_8192_SHA256),
-            Self::Rs384 => Verification::Rsa(&signature::RSA_PKCS1_2048_8192_SHA384),
-            Self::Rs512 => Verification::Rsa(&signature::RSA_PKCS1_2048_8192_SHA512),
-            Self::Ps256 => Verification::Rsa(&signature::RSA_PSS_2048_8192_SHA256),
-            Self::Ps384 => Verification::Rsa(&signature::RSA_PSS_2048_8192_SHA384),
-            Self::Ps512 => Verification::Rsa(&signature::RSA_PSS_2048_8192_SHA512),
-            Self::Es256 => Verification::Curve(&signature::ECDSA_P256_SHA256_FIXED),
-            Self::Es384 => Verification::Curve(&signature::ECDSA_P384_SHA384_FIXED),
-            Self::Es512 => Verification::Curve(&signature::ECDSA_P521_SHA512_FIXED),
-            Self::EdDsa => Verification::Curve(&signature::ED25519),
-        }
+    /// What `jsonwebtoken` calls it; it has no ES512.
+    fn implementation(self) -> Option<jsonwebtoken::Algorithm> {
+        Some(match self {
+            Self::Rs256 => jsonwebtoken::Algorithm::RS256,
+            Self::Rs384 => jsonwebtoken::Algorithm::RS384,
+            Self::Rs512 => jsonwebtoken::Algorithm::RS512,
+            Self::Ps256 => jsonwebtoken::Algorithm::PS256,
+            Self::Ps384 => jsonwebtoken::Algorithm::PS384,
+            Self::Ps512 => jsonwebtoken::Algorithm::PS512,
+            Self::Es256 => jsonwebtoken::Algorithm::ES256,
+            Self::Es384 => jsonwebtoken::Algorithm::ES384,
+            Self::Es512 => return None,
+            Self::EdDsa => jsonwebtoken::Algorithm::EdDSA,
+        })
     }
-}
-
-/// How a signature is verified. RSA keys of less than 2048 bits verify nothing.
-enum Verification {
-    Rsa(&'static RsaParameters),
-    Curve(&'static dyn VerificationAlgorithm),
 }
 
 /// A JWK as published. Members that are not named here are ignored (RFC 7517, 4).
@@ -112,14 +106,11 @@ pub(super) struct Key {
     public: Public,
 }
 
-/// The public half, as its verification takes it.
+/// The public half, as its verifier takes it.
 enum Public {
-    Rsa {
-        n: Vec<u8>,
-        e: Vec<u8>,
-    },
-    /// An uncompressed point, or an Ed25519 key.
-    Curve(Vec<u8>),
+    /// RSA keys of less than 2048 bits or more than 8192 verify nothing there.
+    Jwt(DecodingKey),
+    P521(es512::Point),
 }
 
 impl fmt::Debug for Key {
@@ -141,14 +132,19 @@ impl Key {
         }
         let (public, by_type): (_, &[Algorithm]) = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
             ("RSA", None) => {
-                (Public::Rsa { n: integer(jwk.n.as_deref())?, e: integer(jwk.e.as_deref())? }, RSA)
+                let (n, e) = (integer(jwk.n.as_deref())?, integer(jwk.e.as_deref())?);
+                (Public::Jwt(DecodingKey::from_rsa_raw_components(&n, &e)), RSA)
             }
-            ("EC", Some("P-256")) => (point(jwk, 32)?, &[Algorithm::Es256]),
-            ("EC", Some("P-384")) => (point(jwk, 48)?, &[Algorithm::Es384]),
-            ("EC", Some("P-521")) => (point(jwk, 66)?, &[Algorithm::Es512]),
+            ("EC", Some("P-256")) => {
+                (Public::Jwt(DecodingKey::from_ec_der(&point(jwk, 32)?)), &[Algorithm::Es256])
+            }
+            ("EC", Some("P-384")) => {
+                (Public::Jwt(DecodingKey::from_ec_der(&point(jwk, 48)?)), &[Algorithm::Es384])
+            }
+            ("EC", Some("P-521")) => (Public::P521(es512::Point(point(jwk, 66)?)), &[Algorithm::Es512]),
             ("OKP", Some("Ed25519")) => {
                 let x = decode(jwk.x.as_deref()).filter(|x| x.len() == 32)?;
-                (Public::Curve(x), &[Algorithm::EdDsa])
+                (Public::Jwt(DecodingKey::from_ed_der(&x)), &[Algorithm::EdDsa])
             }
             _ => return None,
         };
@@ -169,17 +165,13 @@ impl Key {
         if !self.fits(algorithm) {
             return false;
         }
-        let Ok(signature) = URL_SAFE_NO_PAD.decode(signature) else { return false };
-        let signed = signed.as_bytes();
-        match (&self.public, algorithm.verification()) {
-            (Public::Rsa { n, e }, Verification::Rsa(parameters)) => {
-                RsaPublicKeyComponents { n, e }.verify(parameters, signed, &signature).is_ok()
+        match (&self.public, algorithm.implementation()) {
+            (Public::Jwt(key), Some(algorithm)) => {
+                jsonwebtoken::crypto::verify(signature, signed.as_bytes(), key, algorithm).unwrap_or(false)
             }
-            (Public::Curve(key), Verification::Curve(algorithm)) => {
-                UnparsedPublicKey::new(algorithm, key).verify(signed, &signature).is_ok()
-            }
+            (Public::P521(point), None) => point.verifies(signed, signature),
             // `fits` keeps a key to the algorithms of its type.
-            (Public::Rsa { .. }, Verification::Curve(_)) | (Public::Curve(_), Verification::Rsa(_)) => false,
+            (Public::Jwt(_), None) | (Public::P521(_), Some(_)) => false,
         }
     }
 }
@@ -196,10 +188,10 @@ fn integer(part: Option<&str>) -> Option<Vec<u8>> {
 }
 
 /// An uncompressed point (SEC 1, 2.3.3), coordinates of exactly `size` bytes (RFC 7518, 6.2.1.2).
-fn point(jwk: &Jwk, size: usize) -> Option<Public> {
+fn point(jwk: &Jwk, size: usize) -> Option<Vec<u8>> {
     let x = decode(jwk.x.as_deref()).filter(|x| x.len() == size)?;
     let y = decode(jwk.y.as_deref()).filter(|y| y.len() == size)?;
-    Some(Public::Curve([&[4], x.as_slice(), y.as_slice()].concat()))
+    Some([&[4], x.as_slice(), y.as_slice()].concat())
 }
 
 #[cfg(test)]

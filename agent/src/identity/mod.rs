@@ -50,6 +50,7 @@ mod claims;
 mod credential;
 mod discovery;
 mod error;
+mod es512;
 mod examine;
 mod fetch;
 mod groups;

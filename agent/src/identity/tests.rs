@@ -250,6 +250,16 @@ async fn every_accepted_algorithm_verifies_with_its_own_key() {
 }
 
 #[tokio::test]
+async fn a_modulus_with_a_leading_zero_is_the_same_modulus() {
+    let mut signer = Signer::new("k1", "RS256");
+    let modulus = URL_SAFE_NO_PAD.decode(signer.jwk["n"].as_str().unwrap()).unwrap();
+    signer.jwk["n"] = URL_SAFE_NO_PAD.encode([&[0], modulus.as_slice()].concat()).into();
+    let provider = Provider::start(vec![signer.jwk.clone()]).await;
+    let authenticator = Authenticator::new(vec![provider.issuer()]);
+    assert_eq!(code(&authenticator, &signer.token(&provider.claims()), NOW).await, "ok");
+}
+
+#[tokio::test]
 async fn claims_decide_each_with_its_own_code() {
     let signer = Signer::new("k1", "ES256");
     let provider = Provider::start(vec![signer.jwk.clone()]).await;
