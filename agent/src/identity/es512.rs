@@ -14,6 +14,8 @@ impl Point {
     /// Whether `signature` (base64url of R and S, 66 bytes each) over `signed` was made with its private half.
     pub(super) fn verifies(&self, signed: &str, signature: &str) -> bool {
         let Ok(signature) = URL_SAFE_NO_PAD.decode(signature) else { return false };
-        UnparsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, &self.0).verify(signed.as_bytes(), &signature).is_ok()
+        UnparsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, &self.0)
+            .verify(signed.as_bytes(), &signature)
+            .is_ok()
     }
 }
