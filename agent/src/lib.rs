@@ -21,6 +21,7 @@
 //! | [`egress`] | what the kernel refused, in words | decide anything |
 //! | [`lock`] | one agent a host | anything else |
 //! | [`selftest`] | the list of all attacks, and those that a live host can bear | change anything that stays |
+//! | `secret` | one line of a file, wiped | show it |
 //! | [`state`] | keys that outlive a run | hold anything else |
 //! | [`preflight`] | what this host can hold, and which law is weakened | change anything |
 //! | [`reload`] | another policy, all of it or nothing | anything of the start |
@@ -41,6 +42,7 @@ pub mod preflight;
 pub mod protocol;
 pub mod proxy;
 pub mod reload;
+mod secret;
 pub mod selftest;
 pub mod state;
 mod watch;

@@ -26,10 +26,14 @@ pub mod egress;
 pub mod name;
 pub mod principal;
 pub mod region;
+pub mod rule;
+pub mod schedule;
 
-pub use access::{AccessPolicy, AccessRule, Ask, Denial, DenialReason, Operation, Permit, RuleMasks};
+pub use access::{AccessPolicy, Ask, Denial, DenialReason, Operation, Permit};
 pub use country::{Country, CountryGroup, InvalidCountry};
 pub use egress::{EgressException, EgressPolicy, Mode};
 pub use name::{InvalidName, Name};
 pub use principal::Principal;
 pub use region::{Location, Region, RegionTable};
+pub use rule::{AccessRule, CertificateName, ClaimCondition, ClaimedCountry, RuleLimits, RuleMasks};
+pub use schedule::{InvalidSchedule, Schedule, Weekday};

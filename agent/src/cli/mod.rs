@@ -6,6 +6,7 @@
 
 mod audit;
 mod check;
+mod explain;
 mod host;
 mod log;
 mod release;

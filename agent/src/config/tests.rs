@@ -1,5 +1,6 @@
 //! What a config means, and what each mistake is told.
 
+mod identity;
 mod peers;
 mod sockets;
 

@@ -328,7 +328,7 @@ impl Settled {
 mod tests {
     use super::*;
     use bailiwick_audit::LogSettings;
-    use bailiwick_policy::{AccessPolicy, AccessRule, Ask, Name, Operation, RuleMasks};
+    use bailiwick_policy::{AccessPolicy, AccessRule, Ask, Name, Operation};
 
     #[tokio::test]
     async fn a_story_that_breaks_off_is_recorded_as_abandoned() {
@@ -338,16 +338,9 @@ mod tests {
             Log::open(LogSettings { directory: trail.clone(), origin: "bailiwick/test".into() }).unwrap();
         let ledger = Ledger::new(log.clone(), &Limits::default());
         let model = Name::new("llama").unwrap();
-        let rule = AccessRule {
-            name: Name::new("all").unwrap(),
-            groups: None,
-            models: vec![model.clone()],
-            from: None,
-            endpoints: None,
-            masks: RuleMasks::default(),
-        };
-        let principal = Principal { issuer: "i".into(), subject: "s".into(), groups: vec![] };
-        let ask = Ask { model: &model, operation: Operation::Chat, caller: &Location::Unknown };
+        let rule = AccessRule::open(Name::new("all").unwrap(), vec![model.clone()]);
+        let principal = Principal { issuer: "i".into(), subject: "s".into(), ..Principal::default() };
+        let ask = Ask { model: &model, operation: Operation::Chat, caller: &Location::Unknown, now: 0 };
         let permit = AccessPolicy::new(vec![rule]).authorize(&principal, ask).unwrap();
         let mut seen =
             Seen::new(RequestId::new().unwrap(), [192, 0, 2, 1].into(), Location::Unknown, &ledger);

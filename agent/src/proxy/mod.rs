@@ -6,6 +6,7 @@
 //!                  route.rs      which model, which endpoint        → Route
 //!                  identity      who is calling                     → Principal
 //!                  policy        may they, from there               → Permit
+//!                  quota.rs      is there any left for them         → Share      (meter.rs counts what it costs)
 //!                  body.rs       the body, bounded, then protocol's strip and mask
 //!                  ledger.rs     durably recorded                   → Admitted   (takes the Permit)
 //!                  upstream.rs   forwarded                          (demands an Admitted)
@@ -34,7 +35,8 @@
 //!   strangers can cause, the time a silent peer is waited for. Times
 //!   are idle times, never the length of a request: a model may think and speak for an hour. Back-pressure
 //!   reaches from the caller to the model: one piece is in flight between them, and no queue grows.
-//! - **A reload bends nothing under way.** `policy.rs` is one value that a request takes when it begins and keeps to its end.
+//! - **A reload bends nothing under way.** `policy.rs` is one value that a request takes when it begins and keeps to its end;
+//!   where the new one says so, a caller whom it no longer admits is cut (removal.rs), and told why.
 //! - A caller's address is its socket's. No header is believed about it.
 //!
 //! ## What it does not do
@@ -51,8 +53,11 @@ mod headers;
 mod ledger;
 mod limits;
 mod listener;
+mod meter;
 mod policy;
+mod quota;
 mod relay;
+mod removal;
 mod reply;
 mod request_id;
 mod route;
@@ -67,7 +72,10 @@ pub use policy::Policy;
 use crate::config::settings::Settings;
 use crate::identity::Timing;
 use bailiwick_audit::Log;
+use bailiwick_policy::{Name, Operation};
+use http::{Method, Uri};
 use ledger::Ledger;
+use quota::Quotas;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -79,6 +87,8 @@ struct Proxy {
     policy: watch::Receiver<Arc<Policy>>,
     limits: Limits,
     ledger: Ledger,
+    /// What callers have used; no reload forgets it.
+    quotas: Arc<Quotas>,
     /// For request bodies.
     room: Arc<Semaphore>,
     /// Bytes of it: no reload makes it larger.
@@ -90,6 +100,29 @@ impl Proxy {
     fn policy(&self) -> Arc<Policy> {
         Arc::clone(&self.policy.borrow())
     }
+}
+
+/// Why a path leads nowhere, as a caller is told.
+#[derive(Clone, Debug)]
+pub struct RouteRefusal {
+    /// The status.
+    pub status: u16,
+    /// Kebab-case.
+    pub code: &'static str,
+    /// In words.
+    pub message: String,
+}
+
+/// Which model and operation a method and path lead to.
+///
+/// # Errors
+/// [`RouteRefusal`]
+pub fn route(settings: &Settings, method: &Method, uri: &Uri) -> Result<(Name, Operation), RouteRefusal> {
+    let found = route::find(settings, method, uri).map_err(|error| {
+        let said = error::Refusal::from(error).say();
+        RouteRefusal { status: said.status.as_u16(), code: said.code, message: said.message }
+    })?;
+    Ok((found.model.name.clone(), found.endpoint.operation))
 }
 
 /// Binds the listener (errors here stop the start), then serves until `stop` becomes true, then drains (bounded).
@@ -135,7 +168,7 @@ pub async fn serve_current(
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let settings = Arc::clone(policy.borrow().settings());
-    let acceptor = tls::acceptor(&settings.proxy.tls)?;
+    let acceptor = tls::acceptor(&settings.proxy.tls, settings.proxy.clients.as_ref())?;
     let listener = TcpListener::bind(settings.proxy.listen).await.map_err(|error| {
         let at = settings.proxy.listen;
         let cure = match error.kind() {
@@ -152,7 +185,7 @@ pub async fn serve_current(
     let room_bytes = limits.bodies.max(settings.proxy.max_body);
     let room = body::room(room_bytes);
     let ledger = Ledger::new(log, &limits);
-    let proxy = Arc::new(Proxy { policy, limits, ledger, room, room_bytes });
+    let proxy = Arc::new(Proxy { policy, limits, ledger, quotas: Arc::default(), room, room_bytes });
 
     proxy.policy().authenticator.warm_up();
     // Whoever asked for the start may be gone already; serving goes on until `stop` says otherwise.

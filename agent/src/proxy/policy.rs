@@ -30,7 +30,9 @@ impl Policy {
     /// # Errors
     /// when a credential cannot be read; the message names the file and the cure
     pub fn new(settings: Arc<Settings>, timing: Timing) -> io::Result<Self> {
-        let authenticator = Authenticator::with_timing(settings.issuers.clone(), timing);
+        let authenticator = Authenticator::with_timing(settings.issuers.clone(), timing)
+            .taking_certificates(takes_certificates(&settings));
+        authenticator.read_secrets()?;
         Ok(Self { upstreams: upstreams(&settings)?, authenticator, settings, timing })
     }
 
@@ -39,7 +41,11 @@ impl Policy {
     /// # Errors
     /// as [`Self::new`]
     pub fn succeeded_by(&self, settings: Arc<Settings>) -> io::Result<Self> {
-        let authenticator = self.authenticator.with_issuers(settings.issuers.clone(), self.timing);
+        let authenticator = self
+            .authenticator
+            .with_issuers(settings.issuers.clone(), self.timing)
+            .taking_certificates(takes_certificates(&settings));
+        authenticator.read_secrets()?;
         Ok(Self { upstreams: upstreams(&settings)?, authenticator, settings, timing: self.timing })
     }
 
@@ -53,6 +59,10 @@ impl Policy {
     pub fn settings(&self) -> &Arc<Settings> {
         &self.settings
     }
+}
+
+fn takes_certificates(settings: &Settings) -> bool {
+    settings.proxy.clients.as_ref().is_some_and(|clients| clients.identify)
 }
 
 fn upstreams(settings: &Settings) -> io::Result<BTreeMap<Name, Upstream>> {

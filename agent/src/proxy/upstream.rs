@@ -5,6 +5,7 @@ use super::ledger::Admitted;
 use super::limits::Limits;
 use super::unix_socket::{self, DialError, ImpostorError};
 use crate::config::settings::{Model, ModelAddress};
+use crate::secret;
 use bailiwick_kernel::slice_path;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response};
@@ -22,15 +23,12 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-/// Longest credential in bytes.
-const MAX_CREDENTIAL: usize = 8 * 1024;
-
 /// Where a model is reached, and as whom.
 pub(super) struct Upstream {
     address: Address,
     host: HeaderValue,
-    /// `Bearer …`. Wiped when the proxy ends; while a request is sent its head holds a copy.
-    authorization: Option<Zeroizing<String>>,
+    /// `Bearer …`. Requests share it; it is wiped when the last of them is done and the policy is gone.
+    authorization: Option<HeaderValue>,
 }
 
 /// What is dialled.
@@ -100,7 +98,7 @@ impl Upstream {
                 HeaderValue::from_static("localhost"),
             ),
         };
-        let authorization = model.credential.as_deref().map(read_credential).transpose()?;
+        let authorization = model.credential.as_deref().map(authorization).transpose()?;
         Ok(Self { address, host, authorization })
     }
 
@@ -113,10 +111,7 @@ impl Upstream {
         limits: &Limits,
     ) -> Result<ModelAnswer, UpstreamError> {
         let Question { method, path, body, streamed } = question;
-        let authorization = match &self.authorization {
-            None => None,
-            Some(text) => Some(HeaderValue::from_str(text).map_err(|_| UpstreamError::Unaskable)?),
-        };
+        let authorization = self.authorization.clone();
         let request = headers::for_model(method, path, &self.host, authorization, &body, streamed)
             .ok_or(UpstreamError::Unaskable)?;
         tracing::trace!(model = %admitted.permit().model(), rule = %admitted.permit().rule(), "forwarding");
@@ -174,20 +169,13 @@ impl Drop for Connection {
     }
 }
 
-fn read_credential(file: &Path) -> io::Result<Zeroizing<String>> {
-    let unusable = |kind, what: &str| {
-        io::Error::new(kind, format!("the model's credential in {}: {what}", file.display()))
-    };
-    let text = std::fs::read_to_string(file)
-        .map(Zeroizing::new)
-        .map_err(|error| unusable(error.kind(), &format!("{error}; see [[model]] credential")))?;
-    let token = text.trim();
-    let visible = token.bytes().all(|b| b.is_ascii_graphic());
-    if !visible || !(1..=MAX_CREDENTIAL).contains(&token.len()) {
-        let cure = "the file must hold one line of 1 to 8192 visible ASCII characters";
-        return Err(unusable(io::ErrorKind::InvalidData, cure));
-    }
-    Ok(Zeroizing::new(format!("Bearer {token}")))
+/// The header that a model's credential makes. Its bytes are shared, never copied, and wiped when the last owner drops them.
+fn authorization(file: &Path) -> io::Result<HeaderValue> {
+    let token = secret::read(file, "the model's credential", "[[model]] credential")?;
+    let value = Zeroizing::new(format!("Bearer {}", token.as_str()).into_bytes());
+    let mut header = HeaderValue::from_maybe_shared(Bytes::from_owner(value)).map_err(io::Error::other)?;
+    header.set_sensitive(true);
+    Ok(header)
 }
 
 #[cfg(test)]
@@ -195,29 +183,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_credential_is_one_visible_line_or_the_start_fails() {
+    fn the_credential_is_shared_and_not_shown() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("key");
-        let rows = [
-            ("s3cret\n", Some("Bearer s3cret"), "the newline that editors leave"),
-            ("  s3cret  ", Some("Bearer s3cret"), "white space around"),
-            ("", None, "empty"),
-            ("\n", None, "nothing but a newline"),
-            ("two words", None, "white space within"),
-            ("a\nb", None, "two lines: a header could be smuggled in"),
-            ("schlüssel", None, "not ASCII"),
-        ];
-        for (content, expected, why) in rows {
-            std::fs::write(&file, content).unwrap();
-            let read = read_credential(&file);
-            assert_eq!(read.as_ref().ok().map(|text| text.as_str()), expected, "{why}");
-            if let Err(error) = read {
-                let words = error.to_string();
-                assert!(words.contains("key"), "names the file: {words}");
-                assert!(content.trim().is_empty() || !words.contains(content), "never the content: {words}");
-            }
-        }
-        std::fs::remove_file(&file).unwrap();
-        assert_eq!(read_credential(&file).unwrap_err().kind(), io::ErrorKind::NotFound);
+        std::fs::write(&file, "s3cret\n").unwrap();
+        let header = authorization(&file).unwrap();
+        assert_eq!(header.as_bytes(), b"Bearer s3cret");
+        assert_eq!(
+            header.clone().as_bytes().as_ptr(),
+            header.as_bytes().as_ptr(),
+            "one copy, whoever sends it"
+        );
+        assert!(header.is_sensitive() && !format!("{header:?}").contains("s3cret"));
     }
 }

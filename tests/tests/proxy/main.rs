@@ -4,6 +4,7 @@
 
 mod answers;
 mod attacks;
+mod callers;
 mod endings;
 mod model;
 mod refusals;

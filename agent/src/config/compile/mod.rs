@@ -8,6 +8,7 @@ mod masks;
 mod peers;
 mod proxy;
 mod regions;
+mod rules;
 mod scopes;
 mod warnings;
 
@@ -29,12 +30,13 @@ pub(super) fn settings(raw: &raw::Config, host: &HostFacts, report: &Report<'_>)
     let regions = regions::compile(&raw.regions, report);
     let region_names = Declared::new("region", raw.regions.iter().map(|region| &region.name));
     let origin = raw.host.as_ref().and_then(|this| host_origin(this, &region_names, host, report));
-    let issuers = issuers::compile(&raw.issuers, &region_names, host, report);
+    let mut issuers = issuers::compile(&raw.issuers, &region_names, host, report, &mut warnings);
     let masks = masks::compile(&raw.masks, host, report);
     let mask_names = Declared::new("mask", raw.masks.iter().filter_map(|mask| mask.name.as_ref()));
     let scopes = scopes::compile(raw, &regions, &region_names, &issuers, host, report, &mut warnings);
     let model_names = Declared::new("model", raw.models.iter().filter_map(|model| model.name.as_ref()));
-    let rules = access::compile(&raw.access, &model_names, &region_names, &mask_names, report);
+    let rules = access::compile(raw, &model_names, (&region_names, &regions), &mask_names, report);
+    issuers::read_claims_for(&rules, &mut issuers);
     let proxy =
         raw.proxy.as_ref().and_then(|proxy| proxy::compile(proxy, &raw.models, host, report, &mut warnings));
     let directory = raw.audit.as_ref().and_then(|audit| audit_directory(audit, host, report));
@@ -183,6 +185,18 @@ pub(super) fn report_repeats(items: &[At<String>], report: &Report<'_>) {
             report.error(&item.place, Problem::Duplicate, "in the list twice", "take one out");
         }
     }
+}
+
+/// A claim's name, or a dotted path into objects.
+pub(super) fn claim_path<'a>(claim: &'a At<String>, report: &Report<'_>) -> Option<&'a str> {
+    let path = line_of_text(claim, report)?;
+    // A claim whose name is a URL (OpenID Connect Core 1.0, 5.1.2) is no path.
+    if !path.contains("://") && path.split('.').any(str::is_empty) {
+        let cure = "write a claim's name, such as \"groups\" or \"realm_access.roles\"";
+        report.error(&claim.place, Problem::Invalid, "not a claim", cure);
+        return None;
+    }
+    Some(path)
 }
 
 /// How an error points at another place: its key and line.

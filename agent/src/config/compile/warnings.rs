@@ -2,8 +2,10 @@
 
 use super::super::settings::Settings;
 use super::issuers::is_on_this_host;
+use crate::identity::okta::is_org_server;
 use bailiwick_kernel::ScopeKind;
-use bailiwick_policy::{Mode, Name};
+use bailiwick_policy::{AccessRule, Mode, Name, Principal};
+use std::sync::Arc;
 
 /// The settings with their warnings.
 pub(super) fn with(mut settings: Settings) -> Settings {
@@ -23,7 +25,10 @@ fn about_regions(settings: &Settings, warnings: &mut Vec<String>) {
     let rules = settings.access.rules();
     let used = |name: &Name| {
         scopes.iter().any(|scope| scope.egress.regions.contains(name))
-            || rules.iter().any(|rule| rule.from.as_ref().is_some_and(|from| from.contains(name)))
+            || rules.iter().any(|rule| {
+                // A claim brings its country along.
+                rule.from_claim.is_none() && rule.from.as_ref().is_some_and(|from| from.contains(name))
+            })
     };
     for region in settings.regions.regions() {
         let (name, wide) = (&region.name, region.networks.iter().any(|network| network.prefix_len() == 0));
@@ -44,14 +49,29 @@ fn about_regions(settings: &Settings, warnings: &mut Vec<String>) {
     }
 }
 
-/// Groups are names, and a rule does not ask whose.
+/// Groups, subjects and claims are names, and a rule asks whose only where it says so.
 fn about_issuers(settings: &Settings, warnings: &mut Vec<String>) {
-    let by_group = settings.access.rules().iter().any(|rule| rule.groups.is_some());
-    if settings.issuers.len() > 1 && by_group {
-        let urls: Vec<&str> = settings.issuers.iter().map(|issuer| issuer.url.as_str()).collect();
+    let identify = settings.proxy.clients.as_ref().is_some_and(|clients| clients.identify);
+    let mut who: Vec<&str> = settings.issuers.iter().map(|issuer| issuer.url.as_str()).collect();
+    who.extend(identify.then_some(Principal::BY_CERTIFICATE));
+    let trusts_all = |rule: &&Arc<AccessRule>| {
+        rule.issuer.is_none() && (rule.groups.is_some() || rule.subjects.is_some() || !rule.claims.is_empty())
+    };
+    let all: Vec<_> =
+        settings.access.rules().iter().filter(trusts_all).map(|rule| format!("\"{}\"", rule.name)).collect();
+    if who.len() > 1 && !all.is_empty() {
         warnings.push(format!(
-            "each of the issuers {} may vouch for every group that a rule names; trust them alike, or give their groups names of their own",
-            urls.join(", ")
+            "each of the issuers {} may vouch for every group that access rule {} names; add issuer = \"…\" to say whom it trusts",
+            who.join(", "),
+            all.join(", ")
+        ));
+    }
+    for issuer in settings.issuers.iter().filter(|issuer| is_org_server(&issuer.url)) {
+        warnings.push(format!(
+            "{} is Okta's org authorization server, whose access tokens only Okta can verify, and which carry no groups; \
+             name a custom authorization server, such as {}/oauth2/default",
+            issuer.url,
+            issuer.url.trim_end_matches('/')
         ));
     }
 }
