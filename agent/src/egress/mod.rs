@@ -17,6 +17,7 @@
 
 mod alert;
 mod journal;
+pub mod names;
 
 pub use alert::Alert;
 
