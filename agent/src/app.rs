@@ -4,7 +4,7 @@
 //!   Settings ─┬─▶ kernel::Guard   attach, apply one generation                        (law 1)
 //!             ├─▶ audit::Log      what is not recorded does not happen                (law 4)
 //!             ├─▶ watch           kernel truth every second; repairs, alerts, records; follows the slices
-//!             ├─▶ egress::report  kernel events → journal and trail
+//!             ├─▶ egress::report  kernel events → journal, trail and register
 //!             └─▶ proxy::serve    the only way in
 //! ```
 //!
@@ -17,6 +17,7 @@
 
 use crate::cli::RELOAD_REFUSED;
 use crate::config::settings::Settings;
+use crate::egress::register::{self, Bounds, RegisterError, Store};
 use crate::identity::Timing;
 use crate::proxy::{Limits, Policy};
 use crate::reload::{Load, Reload};
@@ -39,6 +40,9 @@ pub enum AppError {
     /// The trail could not be opened or written; without it nothing is served.
     #[error("the audit trail: {0}")]
     Audit(#[from] AuditError),
+    /// The register of flows could not be opened.
+    #[error("{0}; it holds no evidence that the audit trail does not: to begin another, move it away")]
+    Register(#[from] RegisterError),
     /// The proxy could not listen or read its TLS files.
     #[error("the proxy: {0}")]
     Proxy(#[source] std::io::Error),
@@ -81,20 +85,22 @@ pub async fn run(settings: Settings, site: &Site, load: Load) -> Result<(), AppE
     ))
     .await?;
 
+    let register = match open_register(&log).await {
+        Ok(register) => register,
+        Err(error) => return Err(give_up(&log, error).await?),
+    };
+
     let (stop, stopping) = watch::channel(false);
+    let (leave, leaving) = watch::channel(false);
     let (orders, ordered) = mpsc::channel(1);
     let (ready, listening) = oneshot::channel();
     let policy = match Policy::new(Arc::clone(&settings), Timing::default()) {
         Ok(policy) => policy,
-        Err(error) => {
-            log.append(control("stop", [("reason", "failure")])).await?;
-            log.close().await?;
-            return Err(AppError::Proxy(error));
-        }
+        Err(error) => return Err(give_up(&log, AppError::Proxy(error)).await?),
     };
     let (policy, current) = watch::channel(Arc::new(policy));
     let (sender, named) = watch::channel(Arc::clone(&settings));
-    let mut reporting = tokio::spawn(egress::report(named, log.clone(), events));
+    let mut reporting = tokio::spawn(egress::report(named, log.clone(), events, register, leaving));
     let mut following = tokio::spawn(Watch::new(guard, log.clone()).run(ordered));
     let serving = proxy::serve_current(current, log.clone(), Limits::default(), ready, stopping);
     let mut serving = tokio::spawn(serving);
@@ -132,11 +138,33 @@ pub async fn run(settings: Settings, site: &Site, load: Load) -> Result<(), AppE
     if !serving.is_finished() && (&mut serving).await.is_err() {
         tracing::error!("the proxy did not drain cleanly");
     }
-    reporting.abort();
+    // Last, since what is refused meanwhile is told, too.
+    let _ = leave.send(true);
+    if !reporting.is_finished() && (&mut reporting).await.is_err() {
+        tracing::error!("what was refused last may be in the kernel's counters only");
+    }
     following.abort();
     log.append(control("stop", [("reason", if ended.is_ok() { "signal" } else { "failure" })])).await?;
     log.close().await?;
     ended
+}
+
+/// A start that failed is on record; the error again.
+async fn give_up(log: &Log, error: AppError) -> Result<AppError, AuditError> {
+    log.append(control("stop", [("reason", "failure")])).await?;
+    log.close().await?;
+    Ok(error)
+}
+
+/// The register, or another one when it is damaged, on record.
+async fn open_register(log: &Log) -> Result<Store, AppError> {
+    let (store, aside) = Store::open_or_begin_anew(&register::path(), Bounds::OURS)?;
+    if let Some(aside) = aside {
+        let aside = aside.display().to_string();
+        tracing::error!("the register of flows was damaged; it lies at {aside} now, and a new one begins");
+        log.append(control("register-damaged", [("aside", aside.as_str())])).await?;
+    }
+    Ok(store)
 }
 
 /// Reloads, and says to systemd and in the journal what became of it. The text differs each time: `bailiwick reload` waits

@@ -154,10 +154,12 @@ fn record(message: &[u8], at: usize) -> Option<(Option<Entry>, usize)> {
     let (start, length) = (at + 10, usize::from(number(message, at + 8)?));
     let content = message.get(start..start + length)?;
     let content = match (class, kind) {
-        (CLASS_IN, TYPE_A) => <[u8; 4]>::try_from(content).ok().map(|octets| Content::Address(Ipv4Addr::from(octets).into())),
-        (CLASS_IN, TYPE_AAAA) => {
-            <[u8; 16]>::try_from(content).ok().map(|octets| Content::Address(IpAddr::from(Ipv6Addr::from(octets)).to_canonical()))
+        (CLASS_IN, TYPE_A) => {
+            <[u8; 4]>::try_from(content).ok().map(|octets| Content::Address(Ipv4Addr::from(octets).into()))
         }
+        (CLASS_IN, TYPE_AAAA) => <[u8; 16]>::try_from(content)
+            .ok()
+            .map(|octets| Content::Address(IpAddr::from(Ipv6Addr::from(octets)).to_canonical())),
         (CLASS_IN, TYPE_CNAME) => name(message, start).map(|(target, _)| Content::Alias(target)),
         _ => None,
     };
@@ -218,8 +220,13 @@ pub(super) mod tests {
     }
 
     /// A message with one question (type A), and these records: owner, type, TTL, data.
-    pub(in crate::egress::names) fn message(is_response: bool, question: &str, records: &[(Vec<u8>, u16, u32, Vec<u8>)]) -> Vec<u8> {
-        let mut message = vec![0, 7, if is_response { 0x81 } else { 1 }, if is_response { 0x80 } else { 0 }, 0, 1];
+    pub(in crate::egress::names) fn message(
+        is_response: bool,
+        question: &str,
+        records: &[(Vec<u8>, u16, u32, Vec<u8>)],
+    ) -> Vec<u8> {
+        let mut message =
+            vec![0, 7, if is_response { 0x81 } else { 1 }, if is_response { 0x80 } else { 0 }, 0, 1];
         message.extend(u16::try_from(records.len()).unwrap().to_be_bytes());
         message.extend([0, 0, 0, 0]);
         message.extend(wire(question));
@@ -256,11 +263,18 @@ pub(super) mod tests {
                 "a chain of aliases holds as long as its shortest part",
             ),
             (
-                vec![(wire("edge.example.org"), TYPE_A, 300, vec![192, 0, 2, 1]), alias(ASKED.to_vec(), 90, "edge.example.org")],
+                vec![
+                    (wire("edge.example.org"), TYPE_A, 300, vec![192, 0, 2, 1]),
+                    alias(ASKED.to_vec(), 90, "edge.example.org"),
+                ],
                 vec![(one, 90)],
                 "in any order",
             ),
-            (vec![(wire("other.example.org"), TYPE_A, 300, vec![192, 0, 2, 1])], vec![], "the address of another name"),
+            (
+                vec![(wire("other.example.org"), TYPE_A, 300, vec![192, 0, 2, 1])],
+                vec![],
+                "the address of another name",
+            ),
             (
                 vec![alias(ASKED.to_vec(), 1, "b.example"), alias(wire("b.example"), 1, "mirror.example.eu")],
                 vec![],
@@ -277,7 +291,12 @@ pub(super) mod tests {
 
     #[test]
     fn pointers_that_lead_nowhere_end() {
-        for (pointer, why) in [([0xc0, 12], "to itself"), ([0xc0, 14], "forward"), ([0xff, 0xff], "beyond"), ([0x80, 0], "no such kind")] {
+        for (pointer, why) in [
+            ([0xc0, 12], "to itself"),
+            ([0xc0, 14], "forward"),
+            ([0xff, 0xff], "beyond"),
+            ([0x80, 0], "no such kind"),
+        ] {
             let mut forged = message(false, "", &[]);
             forged.splice(12..13, pointer);
             assert_eq!(parse(&forged), None, "{why}");
@@ -299,7 +318,11 @@ pub(super) mod tests {
         let mut two = message(false, "example.eu", &[]);
         two[5] = 2;
         assert_eq!((parse(&update), parse(&two), parse(b"")), (None, None, None));
-        assert_eq!(parse(&failed).map(|message| message.addresses), Some(Vec::new()), "what failed has no address");
+        assert_eq!(
+            parse(&failed).map(|message| message.addresses),
+            Some(Vec::new()),
+            "what failed has no address"
+        );
     }
 
     #[test]

@@ -52,7 +52,13 @@ pub(super) enum Looked {
 
 impl Heads {
     /// Adds a piece of a stream; when it completes something, lets `look` see the bytes from the first that was not taken yet.
-    pub(super) fn add(&mut self, id: StreamId, offset: u32, piece: &[u8], look: impl FnOnce(&[u8]) -> Looked) {
+    pub(super) fn add(
+        &mut self,
+        id: StreamId,
+        offset: u32,
+        piece: &[u8],
+        look: impl FnOnce(&[u8]) -> Looked,
+    ) {
         if !self.streams.contains_key(&id) {
             self.make_room();
             self.order.push_back(id);

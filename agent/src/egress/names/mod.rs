@@ -33,7 +33,7 @@ pub use host::HostName;
 pub use tls::ServerName;
 pub use tunnel::{Finding, MANY_DOMAINS};
 
-use bailiwick_kernel::Captured;
+use super::report::Captured;
 use bailiwick_policy::Name;
 use heads::{Heads, Looked};
 use std::collections::{HashMap, HashSet};
@@ -145,11 +145,17 @@ impl Names {
                 if taken > 0 { Looked::Taken(taken) } else { Looked::Again(stream.len() + 1) }
             }),
             (TCP, _) if captured.sent => {
-                self.heads.add(stream, captured.offset, bytes, |stream| workload.stream(stream, remote.ip(), now));
+                self.heads
+                    .add(stream, captured.offset, bytes, |stream| workload.stream(stream, remote.ip(), now));
             }
             _ => {}
         }
-        found.map(|finding| Tunnel { scope: scope.clone(), resolver: *remote, protocol: captured.protocol, finding })
+        found.map(|finding| Tunnel {
+            scope: scope.clone(),
+            resolver: *remote,
+            protocol: captured.protocol,
+            finding,
+        })
     }
 
     /// By what name the workload reached `address`, where that is known.
@@ -194,7 +200,9 @@ impl Workload {
             (Found::Name(ServerName { name, ech: true }), _) => (name, Known::SniOuter),
             (_, Found::Name(name)) => (name, Known::Host),
             (Found::Nothing, Found::Nothing) => return Looked::Done,
-            (Found::More(wanted), Found::Nothing) | (Found::Nothing, Found::More(wanted)) => return Looked::Again(wanted),
+            (Found::More(wanted), Found::Nothing) | (Found::Nothing, Found::More(wanted)) => {
+                return Looked::Again(wanted);
+            }
             (Found::More(one), Found::More(other)) => return Looked::Again(one.min(other)),
         };
         let named = self.named(&host, known);

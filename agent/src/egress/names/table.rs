@@ -46,9 +46,14 @@ impl Table {
 
     /// The name by which `address` was reached last. What the connection itself said counts before what DNS did.
     pub(super) fn find(&self, address: IpAddr, now: Instant) -> Option<&Named> {
-        let mut valid = self.addresses.get(&address)?.iter().filter(|entry| entry.until > now).map(|entry| &entry.named);
+        let mut valid =
+            self.addresses.get(&address)?.iter().filter(|entry| entry.until > now).map(|entry| &entry.named);
         let newest = valid.next()?;
-        if newest.known == Known::Dns { valid.find(|named| named.known != Known::Dns).or(Some(newest)) } else { Some(newest) }
+        if newest.known == Known::Dns {
+            valid.find(|named| named.known != Known::Dns).or(Some(newest))
+        } else {
+            Some(newest)
+        }
     }
 }
 

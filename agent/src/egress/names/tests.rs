@@ -62,12 +62,19 @@ fn a_tunnel_is_told_and_none_of_its_names_is_shown_after() {
     let (mut names, now) = (Names::default(), Instant::now());
     let found: Vec<Tunnel> = (1..26_u64)
         .filter_map(|number| {
-            let data = format!("{:016x}{:016x}.t.example.net", number.wrapping_mul(0x9e37_79b9_7f4a_7c15), !number.wrapping_mul(0xbf58_476d_1ce4_e5b9));
+            let data = format!(
+                "{:016x}{:016x}.t.example.net",
+                number.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+                !number.wrapping_mul(0xbf58_476d_1ce4_e5b9)
+            );
             names.hear(&piece(RESOLVER, UDP, true, 0, &message(false, &data, &[])), now)
         })
         .collect();
     assert_eq!(found.len(), 6, "from the twentieth name on");
-    assert_eq!((found[0].resolver.to_string().as_str(), found[0].finding.domain.as_str()), (RESOLVER, "*.example.net"));
+    assert_eq!(
+        (found[0].resolver.to_string().as_str(), found[0].finding.domain.as_str()),
+        (RESOLVER, "*.example.net")
+    );
     names.hear(&piece(RESOLVER, UDP, false, 0, &answer("short.t.example.net")), now);
     assert_eq!(of_mirror(&names, now), Some(("*.example.net".to_owned(), "dns")));
     assert_eq!(names.take_queries(), [(scope(), 25)]);
@@ -77,7 +84,7 @@ fn a_tunnel_is_told_and_none_of_its_names_is_shown_after() {
 proptest! {
     #[test]
     fn any_cut_of_a_first_flight_gives_its_name(cuts in prop::collection::vec(1_usize..200, 0..20), turned in any::<bool>()) {
-        let (mut names, now) = (Names::default(), Instant::now());
+        let now = Instant::now();
         let request = b"GET / HTTP/1.1\r\nHost: plain.example.eu\r\n\r\n".to_vec();
         let stream = on_a_stream(&answer("dns.example.eu"));
         for (remote, sent, bytes, expected) in [
@@ -95,7 +102,7 @@ proptest! {
             if turned {
                 pieces.reverse();
             }
-            names = Names::default();
+            let mut names = Names::default();
             for (offset, bytes) in pieces {
                 names.hear(&piece(remote, TCP, sent, offset, bytes), now);
             }

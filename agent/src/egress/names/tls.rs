@@ -159,7 +159,11 @@ pub(super) mod tests {
 
     fn records(handshake: &[u8], longest: usize) -> Vec<u8> {
         let records = handshake.chunks(longest.min(LONGEST_FRAGMENT));
-        records.flat_map(|part| [&[HANDSHAKE, 3, 1], &u16::try_from(part.len()).unwrap().to_be_bytes()[..], part].concat()).collect()
+        records
+            .flat_map(|part| {
+                [&[HANDSHAKE, 3, 1], &u16::try_from(part.len()).unwrap().to_be_bytes()[..], part].concat()
+            })
+            .collect()
     }
 
     fn named(name: &str, ech: bool) -> Found<ServerName> {
@@ -169,7 +173,11 @@ pub(super) mod tests {
     #[test]
     fn a_real_client_s_name_is_found() {
         assert_eq!(server_name(&client_hello("mirror.example.eu")), named("mirror.example.eu", false));
-        assert_eq!(server_name(&client_hello("192.0.2.30")), Found::Nothing, "an address is sent without a name");
+        assert_eq!(
+            server_name(&client_hello("192.0.2.30")),
+            Found::Nothing,
+            "an address is sent without a name"
+        );
     }
 
     #[test]

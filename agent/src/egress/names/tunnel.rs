@@ -105,12 +105,19 @@ impl Asked {
         let windows = self.domains.entry(domain).or_default();
         let under_one = add(windows, &measured, 1, now);
         // Data in place of the registered domain shows only over all of them.
-        let whole = Measured { data_like: measured.data_like || host.as_ref().is_some_and(HostName::is_registered_as_data), ..measured };
+        let whole = Measured {
+            data_like: measured.data_like || host.as_ref().is_some_and(HostName::is_registered_as_data),
+            ..measured
+        };
         let over_all = add(&mut self.all, &whole, OVER_ALL, now);
-        let (domain, rule) = under_one.map(|rule| (shown, rule)).or(over_all.map(|rule| (MANY_DOMAINS.to_owned(), rule)))?;
+        let (domain, rule) =
+            under_one.map(|rule| (shown, rule)).or(over_all.map(|rule| (MANY_DOMAINS.to_owned(), rule)))?;
         let window = match domain.as_str() {
             MANY_DOMAINS => &self.all[rule],
-            _ => host.as_ref().map_or_else(|| self.domains.get("?"), |host| self.domains.get(host.registered()))?.get(rule)?,
+            _ => host
+                .as_ref()
+                .map_or_else(|| self.domains.get("?"), |host| self.domains.get(host.registered()))?
+                .get(rule)?,
         };
         Some(Finding {
             domain,
@@ -138,10 +145,16 @@ impl Asked {
         if self.domains.len() < MOST_DOMAINS {
             return;
         }
-        self.domains.retain(|_, windows| windows.iter().zip(&RULES).any(|(window, rule)| window.began + rule.within > now));
+        self.domains.retain(|_, windows| {
+            windows.iter().zip(&RULES).any(|(window, rule)| window.began + rule.within > now)
+        });
         // Still full: the one with the fewest names is the least like a tunnel.
         while self.domains.len() >= MOST_DOMAINS {
-            let least = self.domains.iter().min_by_key(|(_, windows)| windows[1].names.len()).map(|(domain, _)| domain.clone());
+            let least = self
+                .domains
+                .iter()
+                .min_by_key(|(_, windows)| windows[1].names.len())
+                .map(|(domain, _)| domain.clone());
             match least {
                 Some(domain) => self.domains.remove(&domain),
                 None => break,
@@ -197,7 +210,12 @@ mod tests {
 
     /// `number` in 32 hexadecimal digits that look random.
     fn data(number: u64) -> String {
-        let mixed = |salt: u64| (number + salt).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = |salt: u64| {
+            (number + salt)
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .rotate_left(23)
+                .wrapping_mul(0xbf58_476d_1ce4_e5b9)
+        };
         format!("{:016x}{:016x}", mixed(1), mixed(2))
     }
 
@@ -205,7 +223,8 @@ mod tests {
 
     #[test]
     fn a_tunnel_is_found_within_its_first_names() {
-        let (after, finding) = first((0..).map(|number| format!("{}.t.example.net", data(number))), SECOND).unwrap();
+        let (after, finding) =
+            first((0..).map(|number| format!("{}.t.example.net", data(number))), SECOND).unwrap();
         assert_eq!((after, finding.domain.as_str(), finding.data_like), (20, "*.example.net", 20));
         assert_eq!((finding.longest_label, finding.within.as_secs()), (32, 60));
         assert!(finding.entropy > 3.0);

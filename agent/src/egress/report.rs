@@ -1,18 +1,16 @@
-//! What the kernel tells besides refusals: what was opened, the heads of what was said, and how much went.
+//! What there is to know of a flow, whoever says it: refusals, openings, heads of streams, counters.
 //!
-//! Plain types, so that the rooms that explain them can be written and tested without a kernel.
+//! Plain types, so that everything behind them can be tested without a kernel. What the kernel says today is
+//! [`Report::Refused`].
 
+use bailiwick_kernel::{Event, Process, Reason};
+use bailiwick_policy::Name;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::time::SystemTime;
-
-use bailiwick_policy::Name;
 use zeroize::Zeroizing;
 
-use crate::{Event, Process, Reason};
-
-/// One thing that the kernel reports.
+/// One thing that is reported.
 #[derive(Clone, Debug)]
 pub enum Report {
     /// Something was refused, or would have been.
@@ -21,6 +19,8 @@ pub enum Report {
     Opened(Opened),
     /// The head of what a held socket sent or heard.
     Captured(Captured),
+    /// How much went, since it was last said.
+    Counted(FlowCount),
 }
 
 /// A held process began a flow that was let pass: the first of its kind, later ones are only counted.
@@ -30,10 +30,6 @@ pub struct Opened {
     pub scope: Option<Name>,
     /// Who opened it; `None` where the hook does not know.
     pub process: Option<Process>,
-    /// Where that process's cgroup is or was, relative to the cgroup root.
-    pub cgroup: Option<PathBuf>,
-    /// The cgroup's id; 0 where it is not known.
-    pub cgroup_id: u64,
     /// IANA number: 6 TCP, 17 UDP.
     pub protocol: u8,
     /// Where to.
@@ -136,6 +132,9 @@ mod tests {
             bytes: Zeroizing::new(b"secret".to_vec()),
         };
         let shown = format!("{captured:?}");
-        assert!(shown.contains("length: 6") && !shown.contains("secret") && !shown.contains("115"), "{shown}");
+        assert!(
+            shown.contains("length: 6") && !shown.contains("secret") && !shown.contains("115"),
+            "{shown}"
+        );
     }
 }
