@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 #[derive(Clone, Debug)]
 pub struct Alert {
     event: Event,
-    /// The region of the destination (of the source, for inbound attempts), where one is known.
-    region: Option<String>,
+    /// Where the destination lies (the source, for inbound attempts), and who says so.
+    location: Location,
     /// The executable of the process, where it could still be read under the same name.
     executable: Option<String>,
 }
@@ -25,12 +25,9 @@ impl Alert {
                 event.destination
             }
         };
-        let region = match regions.locate(subject.ip()) {
-            Location::Known { regions, .. } => regions.first().map(ToString::to_string),
-            Location::Unknown => None,
-        };
+        let location = regions.locate(subject.ip());
         let executable = event.process.as_ref().and_then(|process| executable(process.pid, &process.comm));
-        Self { event: event.clone(), region, executable }
+        Self { event: event.clone(), location, executable }
     }
 
     /// The fixed id of this kind of alert (`MESSAGE_ID`, systemd.journal-fields(7)).
@@ -103,9 +100,18 @@ impl Alert {
             ("BAILIWICK_PROTOCOL", protocol(event.protocol)),
             ("BAILIWICK_DESTINATION", event.destination.ip().to_string()),
             ("BAILIWICK_PORT", event.destination.port().to_string()),
-            ("BAILIWICK_REGION", self.region.clone().unwrap_or_else(|| "unknown".to_owned())),
+            ("BAILIWICK_REGION", self.region().unwrap_or_else(|| "unknown".to_owned())),
             ("BAILIWICK_COUNT", event.count.to_string()),
         ];
+        if let Some(country) = self.location.country() {
+            fields.push(("BAILIWICK_COUNTRY", country.to_string()));
+        }
+        if let Some(datasets) = self.location.datasets() {
+            fields.push(("BAILIWICK_DATASET", datasets));
+        }
+        if let Some(unplaced) = self.location.unplaced() {
+            fields.push(("BAILIWICK_UNPLACED", unplaced.as_str().to_owned()));
+        }
         if let Some(scope) = &event.scope {
             fields.push(("BAILIWICK_MODEL", scope.to_string()));
         }
@@ -143,12 +149,17 @@ impl Alert {
             source: event.source.map_or_else(|| "local".to_owned(), |source: SocketAddr| source.to_string()),
             destination: event.destination.ip().to_string(),
             port: event.destination.port(),
-            region: self.region.clone(),
+            region: self.region(),
             process: event.process.as_ref().map(|process| process.comm.clone()),
             pid: event.process.as_ref().map(|process| process.pid),
             uid: event.process.as_ref().map(|process| process.uid),
             count: event.count,
         }
+    }
+
+    /// The first region in the config that holds it.
+    fn region(&self) -> Option<String> {
+        self.location.regions().first().map(ToString::to_string)
     }
 
     fn who(&self) -> String {
