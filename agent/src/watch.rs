@@ -306,7 +306,12 @@ impl Unwatched {
 }
 
 /// To the journal, from a thread that may wait for journald.
-fn alert(priority: Priority, id: &'static str, message: String, fields: Vec<(&'static str, String)>) {
+pub(crate) fn alert(
+    priority: Priority,
+    id: &'static str,
+    message: String,
+    fields: Vec<(&'static str, String)>,
+) {
     tokio::task::spawn_blocking(move || {
         let own = [("SYSLOG_IDENTIFIER", "bailiwick".to_owned()), ("MESSAGE_ID", id.to_owned())];
         if let Err(error) = journal_send(priority, &message, own.into_iter().chain(fields)) {

@@ -130,6 +130,32 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the directory or a `.json` in it cannot be read.
     pub fn list(&self) -> Result<Vec<Metadata>, StoreError> {
+        let mut found = Vec::new();
+        for name in self.names()? {
+            found.extend(self.metadata(&name)?);
+        }
+        Ok(found)
+    }
+
+    /// Every dataset, read and checked.
+    ///
+    /// # Errors
+    /// A [`StoreError`] for each that cannot be read or is not what was imported; then none is to be used.
+    pub fn load(&self) -> Result<Vec<Kept>, Vec<StoreError>> {
+        let (mut kept, mut errors) = (Vec::new(), Vec::new());
+        for name in self.names().map_err(|error| vec![error])? {
+            match self
+                .metadata(&name)
+                .and_then(|metadata| metadata.map(|found| self.load_one(found)).transpose())
+            {
+                Ok(found) => kept.extend(found),
+                Err(error) => errors.push(error),
+            }
+        }
+        if errors.is_empty() { Ok(kept) } else { Err(errors) }
+    }
+
+    fn names(&self) -> Result<Vec<Name>, StoreError> {
         let entries = match fs::read_dir(&self.directory) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(unusable("list", &self.directory))?,
@@ -138,22 +164,12 @@ impl Store {
         for entry in entries {
             let path = entry.map_err(unusable("list", &self.directory))?.path();
             let stem = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| Name::new(stem).ok());
-            if let (Some(name), Some("json")) =
-                (stem, path.extension().and_then(|extension| extension.to_str()))
-            {
-                found.extend(self.metadata(&name)?);
+            if path.extension().is_some_and(|extension| extension == "json") {
+                found.extend(stem);
             }
         }
-        found.sort_by(|a, b| a.name.cmp(&b.name));
+        found.sort();
         Ok(found)
-    }
-
-    /// Every dataset, read and checked.
-    ///
-    /// # Errors
-    /// [`StoreError`] when any of them cannot be read or is not what was imported.
-    pub fn load(&self) -> Result<Vec<Kept>, StoreError> {
-        self.list()?.into_iter().map(|metadata| self.load_one(metadata)).collect()
     }
 
     /// Reads and checks a file that is to be imported. `kind` is told by its contents, `name` by its kind where they are

@@ -17,11 +17,12 @@
 //! - Unknown keys are errors at every depth. The valid keys are those that `raw` asks for.
 //! - An error or a warning shows a value only as the config writes it: no file's contents, no credential and
 //!   no value of a key that is not known.
-//! - Compiling is a function of the text and of [`HostFacts`]; but for the existence of the named files it
-//!   reads nothing else.
+//! - Compiling is a function of the text, of [`HostFacts`] and of the datasets; but for the existence of the named
+//!   files it reads nothing else. The policy's id is that of the text and the datasets together.
+//! - A dataset that is kept and cannot be used is an error like any other: there is no policy without it.
 //!
-//! What it does not do: resolve host names, reach the network, change anything, or look countries up; a
-//! region's countries mean nothing until there is a dataset to join them with, and a warning says so.
+//! What it does not do: resolve host names, reach the network or change anything. A region's countries mean nothing
+//! until there is a dataset to join them with, and a warning says so.
 
 mod compile;
 mod errors;
@@ -32,6 +33,7 @@ mod reader;
 mod report;
 pub mod settings;
 
+pub(crate) use compile::stale;
 pub use errors::{ConfigError, ConfigErrors, Problem};
 pub use host::{AGENT_SLICE, HostFacts};
 

@@ -1,6 +1,7 @@
 //! What a config means, and what each mistake is told.
 
 mod peers;
+mod regions;
 mod sockets;
 
 use super::*;
@@ -66,6 +67,9 @@ endpoints = ["chat"]
 
 [audit]
 directory = "/var/lib/bailiwick/audit"
+
+[datasets]
+directory = "/nonexistent/datasets"
 "#;
 
 fn facts() -> HostFacts {
@@ -75,6 +79,7 @@ fn facts() -> HostFacts {
         hostname: "own-name".to_owned(),
         mask_key: [7; 32],
         check_files: false,
+        read_datasets: true,
     }
 }
 
@@ -208,8 +213,7 @@ fn the_kernel_s_networks_agree_with_the_region_table() {
 #[test]
 fn what_compiles_but_deserves_a_word_is_a_warning() {
     let shadow = "\"llama\": egress is in shadow mode";
-    let countries =
-        "countries are unknown until a dataset is imported; only the networks of region \"eu\" are allowed";
+    let countries = "countries are unknown until a dataset is imported, and only the networks of region \"eu\" are allowed";
     let rule =
         "[[access]]\nname = \"late\"\nmodels = [\"llama\"]\ngroups = [\"ml-analysts\"]\nfrom = [\"eu\"]\n";
     let late = format!("{rule}endpoints = [\"chat\"]\n\n[audit]");

@@ -260,9 +260,9 @@ fn executable(pid: u32, comm: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::watch;
+    use crate::{freshness, watch};
     use bailiwick_kernel::Process;
-    use bailiwick_policy::Name;
+    use bailiwick_policy::{Country, DatasetBuilder, DatasetInfo, Name, Origin, Place, Region};
 
     fn event(hook: Hook, reason: Reason) -> Event {
         Event {
@@ -310,6 +310,47 @@ mod tests {
         assert_eq!(get("BAILIWICK_REASON"), Some("destination-not-allowed"));
         assert_eq!(get("BAILIWICK_PID"), Some("4294967295"));
         assert_eq!(get("BAILIWICK_COUNT"), Some("3"));
+    }
+
+    #[test]
+    fn a_place_is_told_with_its_country_and_who_says_so() {
+        let date = "2026-06-01".to_owned();
+        let name = |text: &str| Name::new(text).unwrap();
+        let mut builder = DatasetBuilder::new();
+        for (network, place) in [
+            ("192.0.2.0/25", Place::Country(Country::new("US").unwrap())),
+            ("192.0.2.128/25", Place::Anycast),
+        ] {
+            let claim = builder.claim(place, "us-east-1").unwrap();
+            builder.add(network.parse().unwrap(), claim);
+        }
+        let (version, sha256) = (date.clone(), String::new());
+        let dataset = builder.finish(DatasetInfo {
+            name: name("aws"),
+            origin: Origin::Provider,
+            version,
+            date,
+            sha256,
+        });
+        let region =
+            Region { name: name("us"), countries: vec![Country::new("US").unwrap()], networks: Vec::new() };
+        let regions = RegionTable::with_datasets(vec![region], vec![dataset].into());
+        for (destination, region, country, unplaced) in [
+            ("192.0.2.30:443", "us", Some("US"), None),
+            ("192.0.2.200:443", "unknown", None, Some("anycast")),
+        ] {
+            let to = Event {
+                destination: destination.parse().unwrap(),
+                ..event(Hook::Connect, Reason::DestinationNotAllowed)
+            };
+            let fields = Alert::new(&to, &regions).fields();
+            let get =
+                |name: &str| fields.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str());
+            assert_eq!(get("BAILIWICK_REGION"), Some(region), "{destination}");
+            assert_eq!(get("BAILIWICK_COUNTRY"), country, "{destination}");
+            assert_eq!(get("BAILIWICK_UNPLACED"), unplaced, "{destination}");
+            assert_eq!(get("BAILIWICK_DATASET"), Some("aws of 2026-06-01"), "{destination}");
+        }
     }
 
     #[test]
@@ -369,7 +410,7 @@ mod tests {
             let alert = Alert::new(&event(hook, reason), &RegionTable::default());
             assert!(catalog.contains(&format!("-- {}\n", alert.message_id())), "{hook:?} {reason:?}");
         }
-        let of_the_watch = [watch::GAP_BEGAN, watch::GAP_ENDED, watch::STRANGER];
+        let of_the_watch = [watch::GAP_BEGAN, watch::GAP_ENDED, watch::STRANGER, freshness::STALE];
         for id in of_the_watch {
             assert!(catalog.contains(&format!("-- {id}\n")), "{id}");
         }

@@ -130,7 +130,8 @@ fn a_dataset_that_was_changed_on_disk_is_an_error_and_an_import_cures_it() {
             Some(bytes) => fs::write(kept.path().join(name), bytes).unwrap(),
             None => fs::remove_file(kept.path().join(name)).unwrap(),
         }
-        let error = store.load().err().unwrap_or_else(|| panic!("{reason}: it was loaded")).to_string();
+        let errors = store.load().err().unwrap_or_else(|| panic!("{reason}: it was loaded"));
+        let error = errors.iter().map(ToString::to_string).collect::<String>();
         assert!(error.contains("bailiwick regions import FILE --name aws"), "{reason}: {error}");
         import(&store, &path).unwrap();
         assert_eq!(store.load().unwrap().len(), 1, "{reason}: imported again");
