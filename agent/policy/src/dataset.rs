@@ -1,6 +1,6 @@
 //! What others say about where addresses are: a provider's published ranges, or a table of countries.
 
-use crate::interval::{Bits, Entry, Runs, Value};
+use crate::interval::{Bits, Entry, Runs, Value, cover, walk};
 use crate::{Country, Name};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::collections::HashMap;
@@ -105,6 +105,17 @@ impl fmt::Display for Evidence {
     }
 }
 
+/// A network of which two editions of a dataset say different things.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Change {
+    /// The network.
+    pub network: IpNet,
+    /// What the older says; `None` where it says nothing.
+    pub before: Option<Claim>,
+    /// What the newer says.
+    pub after: Option<Claim>,
+}
+
 /// A dataset, ready to be asked.
 #[derive(Clone, Debug)]
 pub struct Dataset {
@@ -145,6 +156,37 @@ impl Dataset {
             IpAddr::V6(v6) => v6.to_bits().network(value.length()),
         }?;
         Some(Evidence { dataset: Arc::clone(&self.info), network, claim })
+    }
+
+    /// Where another edition of this dataset says something else, upwards.
+    #[must_use]
+    pub fn changes(&self, newer: &Self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        self.changes_in(&self.v4, newer, &newer.v4, &mut changes);
+        self.changes_in(&self.v6, newer, &newer.v6, &mut changes);
+        changes
+    }
+
+    fn changes_in<A: Bits>(&self, own: &Runs<A>, newer: &Self, other: &Runs<A>, changes: &mut Vec<Change>) {
+        let mut begun: Option<(A, Option<&Claim>, Option<&Claim>)> = None;
+        let mut end = |begun: Option<(A, Option<&Claim>, Option<&Claim>)>, last: A| {
+            if let Some((first, before, after)) = begun.filter(|(_, before, after)| before != after) {
+                let mut networks = Vec::new();
+                cover(first, last, &mut networks);
+                let change = |network| Change { network, before: before.cloned(), after: after.cloned() };
+                changes.extend(networks.into_iter().map(change));
+            }
+        };
+        walk(&[own, other], |first, values| {
+            let (before, after) = (self.claim(values[0]), newer.claim(values[1]));
+            if begun.is_none_or(|(_, was, is)| (was, is) != (before, after)) {
+                if let Some(last) = first.previous() {
+                    end(begun, last);
+                }
+                begun = Some((first, before, after));
+            }
+        });
+        end(begun, A::LAST);
     }
 
     pub(crate) fn value_at(&self, address: IpAddr) -> Value {
@@ -351,5 +393,36 @@ mod tests {
         assert_eq!(dataset.networks(), 11);
         let words = dataset.at("2001:db8::1".parse().unwrap()).unwrap().to_string();
         assert_eq!(words, "azure of 2026-06-01: 2001:db8::/32 is in westeurope (NL) and in northeurope (IE)");
+    }
+
+    #[test]
+    fn two_editions_differ_where_they_say_different_things() {
+        let (nl, ie) =
+            (Place::Country(Country::new("NL").unwrap()), Place::Country(Country::new("IE").unwrap()));
+        let old = dataset(&[
+            ("192.0.2.0/24", nl, "west"),
+            ("2001:db8::/32", nl, "west"),
+            ("198.51.100.0/24", ie, "north"),
+        ]);
+        // The same in halves, one of them elsewhere; one is gone; the order of the claims is another.
+        let new = dataset(&[
+            ("198.51.100.0/25", ie, "north"),
+            ("198.51.100.128/25", ie, "north"),
+            ("192.0.2.0/25", nl, "west"),
+            ("192.0.2.128/25", ie, "north"),
+            ("203.0.113.0/24", nl, "west"),
+        ]);
+        let shown: Vec<String> = old
+            .changes(&new)
+            .iter()
+            .map(|change| {
+                let label = |claim: &Option<Claim>| {
+                    claim.as_ref().map_or("-".to_owned(), |claim| claim.label.to_string())
+                };
+                format!("{} {} {}", change.network, label(&change.before), label(&change.after))
+            })
+            .collect();
+        assert_eq!(shown, ["192.0.2.128/25 west north", "203.0.113.0/24 - west", "2001:db8::/32 west -"]);
+        assert_eq!(old.changes(&old), [], "nothing differs from itself");
     }
 }

@@ -209,6 +209,62 @@ pub(crate) fn walk<A: Bits>(tables: &[&Runs<A>], mut visit: impl FnMut(A, &[Valu
     }
 }
 
+/// The fewest networks that hold what those of `networks` hold and those of `without` do not.
+#[must_use]
+pub fn difference(networks: &[IpNet], without: &[IpNet]) -> Vec<IpNet> {
+    let mut rest = Vec::new();
+    let (one, other) = (entries(networks), entries(without));
+    subtract(one.0, other.0, &mut rest);
+    subtract(one.1, other.1, &mut rest);
+    rest
+}
+
+fn subtract<A: Bits>(networks: Vec<Entry<A>>, without: Vec<Entry<A>>, rest: &mut Vec<IpNet>) {
+    let (held, taken) = (Runs::of(networks, |one, _| one), Runs::of(without, |one, _| one));
+    ranges(
+        &[&held, &taken],
+        |values| values[0] != Value::NONE && values[1] == Value::NONE,
+        |first, last| {
+            cover(first, last, rest);
+        },
+    );
+}
+
+/// The entries of both families, with tag 1.
+fn entries(networks: &[IpNet]) -> (Vec<Entry<u32>>, Vec<Entry<u128>>) {
+    let (mut v4, mut v6) = (Vec::new(), Vec::new());
+    for network in networks.iter().map(IpNet::trunc) {
+        let length = network.prefix_len();
+        match network {
+            IpNet::V4(network) => v4.push(Entry { first: network.addr().to_bits(), length, tag: 1 }),
+            IpNet::V6(network) => v6.push(Entry { first: network.addr().to_bits(), length, tag: 1 }),
+        }
+    }
+    (v4, v6)
+}
+
+/// Tells `tell` of each range, as long as can be, in which `wanted` likes what the tables say.
+pub(crate) fn ranges<A: Bits>(
+    tables: &[&Runs<A>],
+    wanted: impl Fn(&[Value]) -> bool,
+    mut tell: impl FnMut(A, A),
+) {
+    let mut begun: Option<A> = None;
+    walk(tables, |first, values| match (begun, wanted(values)) {
+        (None, true) => begun = Some(first),
+        (Some(start), false) => {
+            if let Some(last) = first.previous() {
+                tell(start, last);
+            }
+            begun = None;
+        }
+        (Some(_), true) | (None, false) => {}
+    });
+    if let Some(start) = begun {
+        tell(start, A::LAST);
+    }
+}
+
 /// Adds to `networks` the fewest that hold exactly the addresses from `first` to `last`.
 pub(crate) fn cover<A: Bits>(mut first: A, last: A, networks: &mut Vec<IpNet>) {
     loop {
@@ -287,6 +343,25 @@ mod tests {
             let first = 0x0a00_0000 | low;
             Entry { first: first & !u32::MAX.checked_shr(u32::from(length)).unwrap_or(0), length, tag }
         })
+    }
+
+    #[test]
+    fn a_difference_holds_what_only_the_first_holds() {
+        let networks =
+            |list: &[&str]| list.iter().map(|network| network.parse().unwrap()).collect::<Vec<IpNet>>();
+        for (one, other, rest) in [
+            (&["10.0.0.0/8"][..], &["10.0.0.0/9"][..], &["10.128.0.0/9"][..]),
+            (&["10.0.0.0/8", "2001:db8::/32"], &["10.0.0.0/8"], &["2001:db8::/32"]),
+            (&["10.0.0.0/25", "10.0.0.128/25"], &["11.0.0.0/8"], &["10.0.0.0/24"]),
+            (&["10.0.0.0/24"], &["0.0.0.0/0"], &[]),
+            (&[], &["::/0"], &[]),
+        ] {
+            assert_eq!(
+                difference(&networks(one), &networks(other)),
+                networks(rest),
+                "{one:?} without {other:?}"
+            );
+        }
     }
 
     proptest! {

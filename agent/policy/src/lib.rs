@@ -39,8 +39,9 @@ pub mod region;
 
 pub use access::{AccessPolicy, AccessRule, Ask, Denial, DenialReason, Operation, Permit, RuleMasks};
 pub use country::{Country, CountryGroup, InvalidCountry};
-pub use dataset::{Claim, ClaimId, Dataset, DatasetBuilder, DatasetInfo, Evidence, Origin, Place};
+pub use dataset::{Change, Claim, ClaimId, Dataset, DatasetBuilder, DatasetInfo, Evidence, Origin, Place};
 pub use egress::{EgressException, EgressPolicy, Mode};
+pub use interval::difference;
 pub use location::{Location, Unplaced};
 pub use name::{InvalidName, Name};
 pub use principal::Principal;

@@ -1,7 +1,7 @@
 //! From an address to a jurisdiction: the operator's pinned networks first, then what the datasets say.
 
 use crate::dataset::{Dataset, Evidence, unmapped};
-use crate::interval::{Bits, Entry, Runs, Value, cover, walk};
+use crate::interval::{Bits, Entry, Runs, Value, cover, ranges, walk};
 use crate::location::{Location, Unplaced, decide};
 use crate::{Country, Name};
 use ipnet::IpNet;
@@ -159,6 +159,64 @@ impl RegionTable {
         networks
     }
 
+    /// A network in parts, in each of which every address lies where its first one does, for the same reason: at most
+    /// `most` of them, upwards.
+    #[must_use]
+    pub fn parts(&self, network: IpNet, most: usize) -> Vec<(IpNet, Location)> {
+        let mut networks = Vec::new();
+        match unmapped(network) {
+            IpNet::V4(net) => {
+                let (first, last) = (net.network().to_bits(), net.broadcast().to_bits());
+                self.cut(
+                    first,
+                    last,
+                    most,
+                    (&self.pins.v4, &self.special.v4),
+                    |dataset| &dataset.v4,
+                    &mut networks,
+                );
+            }
+            IpNet::V6(net) => {
+                let (first, last) = (net.network().to_bits(), net.broadcast().to_bits());
+                self.cut(
+                    first,
+                    last,
+                    most,
+                    (&self.pins.v6, &self.special.v6),
+                    |dataset| &dataset.v6,
+                    &mut networks,
+                );
+            }
+        }
+        networks.truncate(most);
+        networks.into_iter().map(|network| (network, self.locate(network.addr()))).collect()
+    }
+
+    fn cut<'t, A: Bits + 't>(
+        &'t self,
+        first: A,
+        last: A,
+        most: usize,
+        (pins, special): (&'t Runs<A>, &'t Runs<A>),
+        runs: impl Fn(&'t Dataset) -> &'t Runs<A>,
+        networks: &mut Vec<IpNet>,
+    ) {
+        let mut tables = vec![pins, special];
+        tables.extend(self.datasets.iter().map(runs));
+        let mut begun = first;
+        walk(&tables, |boundary, _| {
+            if boundary > begun
+                && boundary <= last
+                && networks.len() < most
+                && let Some(before) = boundary.previous()
+            {
+                cover(begun, before, networks);
+                begun = boundary;
+            }
+        });
+        cover(begun, last, networks);
+    }
+
     fn pinned_by(&self, pin: Value) -> Option<&[usize]> {
         let index = usize::try_from(pin.tag()).ok()?.checked_sub(1)?;
         self.pinned_by.get(index).map(Vec::as_slice)
@@ -187,20 +245,7 @@ impl Opened<'_> {
         if !self.countries.is_empty() {
             tables.extend(self.table.datasets.iter().map(runs));
         }
-        let mut begun: Option<A> = None;
-        walk(&tables, |first, values| match (begun, self.allows(values)) {
-            (None, true) => begun = Some(first),
-            (Some(start), false) => {
-                if let Some(last) = first.previous() {
-                    cover(start, last, networks);
-                }
-                begun = None;
-            }
-            (Some(_), true) | (None, false) => {}
-        });
-        if let Some(start) = begun {
-            cover(start, A::LAST, networks);
-        }
+        ranges(&tables, |values| self.allows(values), |first, last| cover(first, last, networks));
     }
 
     fn allows(&self, values: &[Value]) -> bool {
@@ -465,6 +510,35 @@ mod tests {
                 "2001:db8:4000::/34",
                 "2001:db8:8000::/33",
             ]
+        );
+    }
+
+    #[test]
+    fn a_network_is_told_in_parts_that_lie_in_one_place_each() {
+        let table = with_datasets();
+        let parts = |network: &str, most| -> Vec<(String, Option<String>)> {
+            let parts = table.parts(network.parse().unwrap(), most);
+            let each = |(network, location): (IpNet, Location)| {
+                (network.to_string(), location.country().map(|country| country.to_string()))
+            };
+            parts.into_iter().map(each).collect()
+        };
+        let part = |network: &str, country: Option<&str>| (network.to_owned(), country.map(str::to_owned));
+        assert_eq!(
+            parts("203.0.113.0/24", 9),
+            [
+                part("203.0.113.0/26", Some("DE")),
+                part("203.0.113.64/26", None),
+                part("203.0.113.128/26", Some("US")),
+                part("203.0.113.192/26", None),
+            ]
+        );
+        assert_eq!(parts("203.0.113.0/24", 2).len(), 2, "no more than was asked for");
+        assert_eq!(parts("192.0.2.128/25", 9), [part("192.0.2.128/25", Some("CH"))], "a part of a part");
+        assert_eq!(
+            parts("::ffff:192.0.2.0/121", 9),
+            [part("192.0.2.0/25", Some("CH"))],
+            "IPv4 written as IPv6"
         );
     }
 
