@@ -13,7 +13,7 @@ use std::path::PathBuf;
 /// Where datasets are kept unless the config says otherwise.
 pub(crate) const DEFAULT_DIRECTORY: &str = "/var/lib/bailiwick/datasets";
 /// In days: the providers publish anew every week, tables of countries every month.
-const MAX_AGE: u32 = 45;
+pub(crate) const MAX_AGE: u32 = 45;
 const LARGEST_MAX_AGE: u64 = 3650;
 
 /// The regions as a table that can be asked, and which datasets answer.

@@ -12,6 +12,7 @@ mod regions;
 mod scopes;
 mod warnings;
 
+pub(crate) use datasets::{DEFAULT_DIRECTORY, MAX_AGE};
 pub(crate) use warnings::stale;
 
 use super::errors::Problem;
