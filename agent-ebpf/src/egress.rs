@@ -68,11 +68,13 @@ fn decide(site: &Site, ctx: &SkBuffContext, scope: &Scope, ends: &Ends) -> Resul
         return if answers_a_peer { Ok(()) } else { outcome };
     }
     let receiver = peer::receiver(&site.settings, ctx, ends);
-    let answers_the_proxy = scope::is(&receiver, Kind::Proxy)
+    // What was on its way to a proxy that is no more is refused by the kernel itself, with the reset that ends the
+    // model's half as well.
+    let answers_the_proxy = (scope::is(&receiver.scope, Kind::Proxy) || (receiver.gone && !ends.opening))
         && ends.protocol == TCP
         && scope.port != 0
         && ends.source_port == scope.port;
-    if receiver.index == scope.index || answers_the_proxy {
+    if receiver.scope.index == scope.index || answers_the_proxy {
         return Ok(());
     }
     outcome
@@ -90,7 +92,7 @@ fn unheld(site: &Site, ctx: &SkBuffContext, stranger: bool) -> i32 {
         return PASS;
     }
     if stranger {
-        let receiver = peer::receiver(&site.settings, ctx, &ends);
+        let receiver = peer::receiver(&site.settings, ctx, &ends).scope;
         if scope::is(&receiver, Kind::Model) {
             return report::refuse(site, receiver.index, Reason::Sealed, &ends);
         }
@@ -111,7 +113,7 @@ fn unheld(site: &Site, ctx: &SkBuffContext, stranger: bool) -> i32 {
     if !ends.opening && remembered(site, &flow) {
         return PASS;
     }
-    if peer::receiver(&site.settings, ctx, &ends).index != owner {
+    if peer::receiver(&site.settings, ctx, &ends).scope.index != owner {
         return report::refuse(site, owner, Reason::PortReserved, &ends);
     }
     let _ = FLOWS.insert(&flow, &site.settings.epoch, 0);

@@ -63,6 +63,11 @@ pub(crate) fn ingress(ctx: SkBuffContext) -> i32 {
             return PASS;
         }
     }
+    // The end of a connection whose other half is gone: the proxy was killed, and nobody is left to be asked about.
+    // Refused, the model would go on sending into the void for as long as TCP retries.
+    if ends.reset && !listening {
+        return PASS;
+    }
     let standing = !is_guarded_port && !listening;
     // Where egress is not enforced, what the slice opened itself cannot be told.
     if standing && mode(&scope) != Mode::Enforce {
@@ -73,8 +78,9 @@ pub(crate) fn ingress(ctx: SkBuffContext) -> i32 {
         let _ = ADMITTED.insert(&cookie, &settings.epoch, 0);
         return PASS;
     }
-    let (cgroup_id, sender) = peer::sender(&settings, &ctx, &ends);
-    site.cgroup_id = cgroup_id;
+    let sender = peer::sender(&settings, &ctx, &ends);
+    site.cgroup_id = sender.cgroup_id;
+    let sender = sender.scope;
     // A connection that stands is the slice's own only on this host; what was accepted from elsewhere before the
     // guard stood, or under a policy that is no longer in force, ends here.
     let inside = sender.index == scope.index && (local || !standing);
@@ -112,11 +118,11 @@ fn datagram(site: &mut Site, ctx: &SkBuffContext, scope: &Scope, ends: &Ends) ->
     }
     // Only a local address is asked about: a listener on every address would answer for a remote one.
     if local {
-        let (cgroup_id, sender) = peer::sender(&site.settings, ctx, ends);
-        if sender.index == scope.index {
+        let sender = peer::sender(&site.settings, ctx, ends);
+        if sender.scope.index == scope.index {
             return PASS;
         }
-        site.cgroup_id = cgroup_id;
+        site.cgroup_id = sender.cgroup_id;
     }
     report::settle(site, scope, Err(Reason::Sealed), ends)
 }

@@ -17,6 +17,8 @@ pub(crate) struct Ends {
     pub(crate) protocol: u8,
     /// The first packet of a TCP connection.
     pub(crate) opening: bool,
+    /// A TCP reset. The kernel reads nothing else of such a packet.
+    pub(crate) reset: bool,
 }
 
 impl Ends {
@@ -27,6 +29,7 @@ impl Ends {
         destination_port: 0,
         protocol: 0,
         opening: false,
+        reset: false,
     };
 }
 
@@ -45,9 +48,11 @@ pub(crate) fn parse(ctx: &SkBuffContext, ends: &mut Ends) -> Result<(), Reason> 
     ends.destination_port = u16::from_be(ports[1]);
     if ends.protocol == TCP {
         const SYN: u8 = 0x02;
+        const RST: u8 = 0x04;
         const ACK: u8 = 0x10;
         let flags: u8 = ctx.load(offset + 13).map_err(|_| Reason::Malformed)?;
         ends.opening = flags & (SYN | ACK) == SYN;
+        ends.reset = flags & RST != 0;
     }
     Ok(())
 }

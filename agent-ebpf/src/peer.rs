@@ -24,8 +24,19 @@ enum End {
     Sender,
 }
 
-const NOBODY: (u64, Scope) = (0, Scope::NONE);
+/// Who a lookup found.
+#[derive(Clone, Copy)]
+pub(crate) struct Peer {
+    /// The cgroup of its socket; 0 when it has none.
+    pub(crate) cgroup_id: u64,
+    pub(crate) scope: Scope,
+    /// There is no socket, or one in TIME_WAIT: whatever is sent to it, nobody can read.
+    pub(crate) gone: bool,
+}
+
+const NOBODY: Peer = Peer { cgroup_id: 0, scope: Scope::NONE, gone: true };
 const ANY_NETNS_OF_THE_PACKET: u64 = u64::MAX;
+const STATE_TIME_WAIT: u32 = 6;
 const STATE_LISTEN: u32 = 10;
 /// The size of the IPv4 arm of `struct bpf_sock_tuple`.
 const V4_BYTES: u32 = 12;
@@ -33,22 +44,22 @@ const V4_BYTES: u32 = 12;
 const V6_BYTES: u32 = 36;
 const _: () = assert!(size_of::<bpf_sock_tuple>() == V6_BYTES as usize);
 
-/// The cgroup and the scope of the socket that sent this packet; 0 and none when it is not of this namespace.
+/// The socket that sent this packet, if it is of this namespace.
 #[inline(always)]
-pub(crate) fn sender(settings: &Settings, ctx: &SkBuffContext, ends: &Ends) -> (u64, Scope) {
+pub(crate) fn sender(settings: &Settings, ctx: &SkBuffContext, ends: &Ends) -> Peer {
     find(settings, ctx, ends, End::Sender)
 }
 
-/// The scope of the socket that this packet is on its way to.
+/// The socket that this packet is on its way to, if it is of this namespace.
 #[inline(always)]
-pub(crate) fn receiver(settings: &Settings, ctx: &SkBuffContext, ends: &Ends) -> Scope {
-    find(settings, ctx, ends, End::Receiver).1
+pub(crate) fn receiver(settings: &Settings, ctx: &SkBuffContext, ends: &Ends) -> Peer {
+    find(settings, ctx, ends, End::Receiver)
 }
 
-/// The cgroup and the scope of the socket that a packet with these ends would be delivered to in this network namespace.
+/// The socket at one end of this packet, in this network namespace.
 /// Not inlined, for the same reason as the verdict.
 #[inline(never)]
-fn find(settings: &Settings, ctx: &SkBuffContext, ends: &Ends, end: End) -> (u64, Scope) {
+fn find(settings: &Settings, ctx: &SkBuffContext, ends: &Ends, end: End) -> Peer {
     let (mut words, size) = tuple(ends, end);
     let tuple: *mut bpf_sock_tuple = words.as_mut_ptr().cast();
     let socket: *mut bpf_sock = match ends.protocol {
@@ -65,7 +76,8 @@ fn find(settings: &Settings, ctx: &SkBuffContext, ends: &Ends, end: End) -> (u64
     let found = if end == End::Sender && state == STATE_LISTEN {
         NOBODY
     } else {
-        scope::of_socket(*settings, socket)
+        let (cgroup_id, scope) = scope::of_socket(*settings, socket);
+        Peer { cgroup_id, scope, gone: state == STATE_TIME_WAIT }
     };
     // SAFETY: releases the reference that the lookup took, once.
     unsafe { bpf_sk_release(socket.cast()) };
@@ -73,16 +85,16 @@ fn find(settings: &Settings, ctx: &SkBuffContext, ends: &Ends, end: End) -> (u64
 }
 
 #[inline(always)]
-fn find_udp(settings: &Settings, ctx: &SkBuffContext, tuple: *mut bpf_sock_tuple, size: u32) -> (u64, Scope) {
+fn find_udp(settings: &Settings, ctx: &SkBuffContext, tuple: *mut bpf_sock_tuple, size: u32) -> Peer {
     // SAFETY: the tuple outlives the call and has the given size; the reference is released below.
     let socket = unsafe { bpf_sk_lookup_udp(ctx.as_ptr(), tuple, size, ANY_NETNS_OF_THE_PACKET, 0) };
     if socket.is_null() {
         return NOBODY;
     }
-    let found = scope::of_socket(*settings, socket);
+    let (cgroup_id, scope) = scope::of_socket(*settings, socket);
     // SAFETY: releases the reference that the lookup took, once.
     unsafe { bpf_sk_release(socket.cast()) };
-    found
+    Peer { cgroup_id, scope, gone: false }
 }
 
 /// The ends as the lookup helpers read them, and how many bytes of that count. Every word is written: a union

@@ -215,6 +215,38 @@ fn a_connection_from_before_the_guard_is_cut() {
     assert_eq!(model.receive(far), Err(Errno::ETIMEDOUT));
 }
 
+/// The agent was killed and came back under another epoch: nobody is left whom the kernel could ask about the packets
+/// that end the model's half. It must end all the same, or a model keeps every connection that ever broke.
+#[test]
+fn a_connection_whose_proxy_is_gone_ends() {
+    let stage = Stage::new();
+    let mut model = stage.actor(MODEL);
+    let listener = model.serve_on(at("::", PORT));
+    let mut guard = stage.guard(&closed());
+    for (ip, unread) in [("127.0.0.1", true), ("127.0.0.1", false), ("::1", true), ("::1", false)] {
+        let mut proxy = stage.actor(PROXY);
+        let near = proxy.dial(at(ip, PORT)).unwrap_or_else(|error| panic!("{ip}: {error}"));
+        let far = model.accept(listener).expect("a connection");
+        proxy.send(near, b"a request").expect("sent");
+        assert_eq!(model.receive(far).expect("the request"), b"a request");
+        if unread {
+            // Closed with this in its queue, the proxy's socket says reset; without, it says that it is done.
+            model.send(far, b"the first word").expect("sent");
+        }
+        guard.apply(&closed()).unwrap_or_else(|error| panic!("{error}"));
+        drop(proxy);
+        if unread {
+            assert_eq!(model.receive(far), Err(Errno::ECONNRESET), "{ip}");
+        } else {
+            assert_eq!(model.receive(far), Ok(Vec::new()), "{ip}: it is done");
+            model.send(far, b"the next word").expect("into the void");
+            thread::sleep(Duration::from_millis(100));
+            assert_eq!(model.send(far, b"the last"), Err(Errno::EPIPE), "{ip}: it was answered by a reset");
+        }
+        model.close(far);
+    }
+}
+
 #[test]
 fn datagrams_do_not_reach_the_model() {
     let stage = Stage::new();
