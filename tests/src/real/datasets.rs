@@ -20,24 +20,25 @@ impl Datasets {
     /// Those that were installed below the directory of the real counterparts.
     pub(super) fn at(directory: &Path) -> Result<Self, RealError> {
         let place = directory.join("datasets");
-        let expect = |directory: PathBuf, what: &'static str, pleases: &dyn Fn(&str) -> bool| {
-            find(&directory, pleases).ok_or(RealError::Absent { what, place: directory })
+        // The name of a file, or how it begins where the rest is its date.
+        let expect = |directory: PathBuf, what: &'static str, begins: &str| {
+            find(&directory, |name| name.starts_with(begins))
+                .ok_or(RealError::Absent { what, place: directory })
         };
-        let ranges = place.join("ranges");
-        let files: [(&str, &dyn Fn(&str) -> bool); 5] = [
-            ("AWS's ranges", &|name| name == "ip-ranges.json"),
-            ("GCP's ranges", &|name| name == "cloud.json"),
-            ("Azure's ranges", &|name| name.starts_with("ServiceTags_Public_")),
-            ("Oracle's ranges", &|name| name == "public_ip_ranges.json"),
-            ("Cloudflare's ranges", &|name| name.starts_with("ips-")),
+        let files = [
+            ("AWS's ranges", "ip-ranges.json"),
+            ("GCP's ranges", "cloud.json"),
+            ("Azure's ranges", "ServiceTags_Public_"),
+            ("Oracle's ranges", "public_ip_ranges.json"),
+            ("Cloudflare's ranges", "ips-"),
         ];
-        let ranges = files.into_iter().map(|(what, pleases)| expect(ranges.clone(), what, pleases));
+        let ranges = files.map(|(what, begins)| expect(place.join("ranges"), what, begins));
         let table = |package: &str, name: &'static str| {
             let directory = place.join("node_modules/@ip-location-db").join(package);
-            expect(directory, name, &|found| found == name)
+            expect(directory, name, name)
         };
         Ok(Self {
-            ranges: ranges.collect::<Result<_, _>>()?,
+            ranges: ranges.into_iter().collect::<Result<_, _>>()?,
             dbip: table("dbip-country-mmdb", "dbip-country.mmdb")?,
             iptoasn: table("iptoasn-country-mmdb", "iptoasn-country.mmdb")?,
         })
