@@ -5,6 +5,7 @@
 //!             ├─▶ audit::Log      what is not recorded does not happen                (law 4)
 //!             ├─▶ watch           kernel truth every second; repairs, alerts, records; follows the slices
 //!             ├─▶ egress::report  kernel events → journal, trail and register
+//!             ├─▶ freshness       datasets that are too old → journal and trail
 //!             └─▶ proxy::serve    the only way in
 //! ```
 //!
@@ -22,7 +23,7 @@ use crate::identity::Timing;
 use crate::proxy::{Limits, Policy};
 use crate::reload::{Load, Reload};
 use crate::watch::{self as watching, Watch};
-use crate::{egress, proxy};
+use crate::{egress, freshness, proxy};
 use bailiwick_audit::{AuditError, Log, LogSettings, Record};
 use bailiwick_kernel::{Guard, KernelError, Site};
 use libsystemd::daemon::{NotifyState, notify};
@@ -79,11 +80,12 @@ pub async fn run(settings: Settings, site: &Site, load: Load) -> Result<(), AppE
     if let Some(unwatched) = unwatched {
         log.append(unwatched.record()).await?;
     }
-    log.append(control(
-        "guard-attached",
-        [("generation", generation.to_string().as_str()), ("policy", &settings.id)],
-    ))
-    .await?;
+    let (number, datasets) = (generation.to_string(), settings.datasets.provenance());
+    let mut attached = vec![("generation", number.as_str()), ("policy", &settings.id)];
+    if !datasets.is_empty() {
+        attached.push(("datasets", &datasets));
+    }
+    log.append(control("guard-attached", attached)).await?;
 
     let register = match open_register(&log).await {
         Ok(register) => register,
@@ -101,6 +103,7 @@ pub async fn run(settings: Settings, site: &Site, load: Load) -> Result<(), AppE
     let (policy, current) = watch::channel(Arc::new(policy));
     let (sender, named) = watch::channel(Arc::clone(&settings));
     let mut reporting = tokio::spawn(egress::report(named, log.clone(), events, register, leaving));
+    let fresh = tokio::spawn(freshness::watch(sender.subscribe(), log.clone()));
     let mut following = tokio::spawn(Watch::new(guard, log.clone()).run(ordered));
     let serving = proxy::serve_current(current, log.clone(), Limits::default(), ready, stopping);
     let mut serving = tokio::spawn(serving);
@@ -138,6 +141,7 @@ pub async fn run(settings: Settings, site: &Site, load: Load) -> Result<(), AppE
     if !serving.is_finished() && (&mut serving).await.is_err() {
         tracing::error!("the proxy did not drain cleanly");
     }
+    fresh.abort();
     // Last, since what is refused meanwhile is told, too.
     let _ = leave.send(true);
     if !reporting.is_finished() && (&mut reporting).await.is_err() {

@@ -302,7 +302,7 @@ impl Unwatched {
 }
 
 /// To the journal, from a thread that may wait for journald.
-fn alert(priority: Priority, kind: Kind, message: String, fields: Vec<(&'static str, String)>) {
+pub(crate) fn alert(priority: Priority, kind: Kind, message: String, fields: Vec<(&'static str, String)>) {
     tokio::task::spawn_blocking(move || {
         let own =
             [("SYSLOG_IDENTIFIER", "bailiwick".to_owned()), ("MESSAGE_ID", kind.message_id().to_owned())];

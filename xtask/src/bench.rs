@@ -34,6 +34,8 @@ enum Name {
     Audit,
     /// Connections and traffic under the kernel's guard against none attached. Needs root.
     Guard,
+    /// Loading all datasets and compiling them into networks for the kernel; look-ups.
+    Regions,
 }
 
 /// nginx as a plain proxy makes 0.38 of the requests a second that go directly; ours, with TLS, RS256 and a durable
@@ -59,6 +61,16 @@ const GUARD_GOALS: &[(&str, Goal)] = &[
     ("round trips to the model", Goal::RatioAtLeast(0.98)),
     ("connections of an unrelated process", Goal::RatioAtLeast(0.99)),
     ("connections of an unrelated process: processor time, each", Goal::RatioAtMost(1.01)),
+];
+
+/// What a reload may take, and what the agent may need, with everything imported that can be.
+const REGIONS_GOALS: &[(&str, Goal)] = &[
+    ("load and compile", Goal::AtMost(2.0)),
+    ("compile for the kernel", Goal::AtMost(1.5)),
+    ("memory", Goal::AtMost(60.0)),
+    ("memory at its most", Goal::AtMost(150.0)),
+    ("look-ups, IPv4", Goal::AtLeast(1_000_000.0)),
+    ("look-ups, IPv6", Goal::AtLeast(1_000_000.0)),
 ];
 
 /// One bench: which cargo command runs it, what its figures are counted in, and what they should reach.
@@ -112,6 +124,12 @@ impl Name {
                 cargo: &["bench", "--quiet", "--package", "bailiwick-tests", "--bench", "guard"],
                 unit: "",
                 goals: GUARD_GOALS,
+            },
+            Self::Regions => Bench {
+                name: "regions",
+                cargo: &["bench", "--quiet", "--package", "bailiwick-tests", "--bench", "regions"],
+                unit: "",
+                goals: REGIONS_GOALS,
             },
         }
     }

@@ -8,6 +8,7 @@ mod audit;
 mod check;
 mod host;
 mod log;
+mod regions;
 mod release;
 mod reload;
 mod run;
@@ -37,6 +38,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Show and verify the audit trail.
     Audit(audit::AuditArgs),
+    /// The datasets that say in which country an address is: import, list, look up, compare, freshness.
+    Regions(regions::RegionsArgs),
     /// Let the running agent take the config as it is now; streams go on.
     Reload(reload::ReloadArgs),
     /// Try the harmless attacks on this very host.
@@ -81,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Audit(args) => audit::run(&args),
+        Command::Regions(args) => regions::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Selftest(args) => selftest::run(&args),
         Command::Release(args) => release::run(&args),

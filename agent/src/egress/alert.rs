@@ -78,12 +78,6 @@ impl Alert {
         }
     }
 
-    /// The fixed id of this kind of alert (`MESSAGE_ID`, systemd.journal-fields(7)).
-    #[must_use]
-    pub fn message_id(&self) -> &'static str {
-        self.kind().message_id()
-    }
-
     /// Whether something was blocked (as opposed to: would have been, in shadow mode).
     #[must_use]
     pub fn blocked(&self) -> bool {
@@ -128,13 +122,11 @@ impl Alert {
         format!("{scope}: {act} {refused}{times}{who}: {cause}. {cure}")
     }
 
-    /// The journal fields besides `MESSAGE` and `PRIORITY`.
+    /// The journal fields besides `MESSAGE`, `MESSAGE_ID`, `PRIORITY` and `SYSLOG_IDENTIFIER`.
     #[must_use]
     pub fn fields(&self) -> Vec<(&'static str, String)> {
         let event = &self.event;
         let mut fields = vec![
-            ("SYSLOG_IDENTIFIER", "bailiwick".to_owned()),
-            ("MESSAGE_ID", self.message_id().to_owned()),
             ("BAILIWICK_VERDICT", verdict(event.verdict).to_owned()),
             ("BAILIWICK_REASON", event.reason.as_str().to_owned()),
             ("BAILIWICK_HOOK", hook(event.hook).to_owned()),
@@ -186,7 +178,7 @@ impl Alert {
             source: event.source.map_or_else(|| "local".to_owned(), |source: SocketAddr| source.to_string()),
             destination: event.destination.ip().to_string(),
             port: event.destination.port(),
-            region: self.place.region.clone(),
+            region: self.place.region(),
             process: event.process.as_ref().map(|process| process.comm.clone()),
             pid: event.process.as_ref().map(|process| process.pid),
             uid: event.process.as_ref().map(|process| process.uid),

@@ -39,13 +39,11 @@ impl From<Folded> for Entry {
 
 impl From<Alert> for Entry {
     fn from(alert: Alert) -> Self {
-        let fields = alert.fields().into_iter();
-        let fields = fields.filter(|(field, _)| !["SYSLOG_IDENTIFIER", "MESSAGE_ID"].contains(field));
         Self {
             kind: alert.kind(),
             priority: alert.priority(),
             message: alert.message(),
-            fields: fields.collect(),
+            fields: alert.fields(),
         }
     }
 }

@@ -16,6 +16,8 @@ pub enum Kind {
     GapEnded,
     /// A program of somebody else could overrule the guard.
     Stranger,
+    /// A dataset that decides is older than it may be.
+    Stale,
     /// A held process reached a destination that enforcing would have refused.
     WouldRefuse,
     /// A workload asks for names as a tunnel does.
@@ -28,13 +30,14 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::WayIn,
         Self::Refused,
         Self::Port,
         Self::GapBegan,
         Self::GapEnded,
         Self::Stranger,
+        Self::Stale,
         Self::WouldRefuse,
         Self::Tunnel,
         Self::Many,
@@ -51,6 +54,7 @@ impl Kind {
             Self::GapBegan => "6b1f4e0c3a5d4c0c9f5a2b7d8e914c04",
             Self::GapEnded => "6b1f4e0c3a5d4c0c9f5a2b7d8e914c05",
             Self::Stranger => "6b1f4e0c3a5d4c0c9f5a2b7d8e914c06",
+            Self::Stale => "9f0c6a5b2d7e4f18b3c19a4e57d2806d",
             Self::WouldRefuse => "6b1f4e0c3a5d4c0c9f5a2b7d8e914c20",
             Self::Tunnel => "6b1f4e0c3a5d4c0c9f5a2b7d8e914c21",
             Self::Many => "6b1f4e0c3a5d4c0c9f5a2b7d8e914c22",
@@ -68,6 +72,7 @@ impl Kind {
             Self::GapBegan => "gap",
             Self::GapEnded => "gap-closed",
             Self::Stranger => "foreign-program",
+            Self::Stale => "stale",
             Self::WouldRefuse => "would-refuse",
             Self::Tunnel => "tunnel",
             Self::Many => "many",

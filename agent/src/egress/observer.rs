@@ -234,7 +234,7 @@ fn key(
 }
 
 fn seen(place: &Place, named: Option<Named>, time: SystemTime) -> Seen {
-    let mut seen = Seen::at(time, place.region.as_deref().unwrap_or(UNKNOWN));
+    let mut seen = Seen::at(time, &place.region().unwrap_or_else(|| UNKNOWN.to_owned()));
     seen.named = named;
     seen
 }
