@@ -259,7 +259,8 @@ pub(super) fn verdict(verdict: Verdict) -> &'static str {
 }
 
 /// IANA protocol number → name, for the few that people meet; the number otherwise.
-pub(super) fn protocol(number: u8) -> String {
+#[must_use]
+pub fn protocol(number: u8) -> String {
     match number {
         0 => "any".to_owned(),
         1 => "icmp".to_owned(),

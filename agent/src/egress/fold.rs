@@ -176,7 +176,7 @@ impl Folds {
         }
         let fold = self.open.entry(key).or_insert_with(|| Fold::new(Box::new(alert.clone()), now));
         // The latest process is the one that may still be looked at.
-        fold.what = Box::new(alert);
+        *fold.what = alert;
         fold.count(count, now);
         let said = fold.due(self.pace, false, now)?;
         Some(Folded::Alert(Box::new(fold.what.as_ref().clone().said(said))))

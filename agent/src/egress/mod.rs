@@ -17,6 +17,7 @@
 //! | `alert`, `kind`, `fold`, `place` | an event in words; its fixed id; how often it is said; where an address lies |
 //! | `journal` | journald's native protocol, from a thread |
 //! | [`register`] | the flows, durable and bounded |
+//! | [`suggest`] | the narrowest policy that would allow what was refused |
 //!
 //! Invariants:
 //! * nothing here decides: a lost alert never opens a way, and the kernel counts what it could not say;
@@ -38,9 +39,10 @@ mod observer;
 mod place;
 pub mod register;
 mod report;
+pub mod suggest;
 mod writer;
 
-pub use alert::Alert;
+pub use alert::{Alert, protocol};
 pub use kind::Kind;
 pub use report::{Captured, FlowCount, FlowVerdict, Opened, Report};
 

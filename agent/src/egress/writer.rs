@@ -8,10 +8,13 @@ use tokio::task::JoinHandle;
 pub(super) struct Writer {
     /// Gone while it writes, and for good after a defect.
     store: Option<Store>,
-    writing: Option<JoinHandle<(Store, Pending, Result<(), RegisterError>)>>,
+    writing: Option<JoinHandle<Written>>,
     /// What was said last of a write that failed.
     trouble: Option<String>,
 }
+
+/// What a write gives back.
+type Written = (Store, Pending, Result<(), RegisterError>);
 
 impl Writer {
     pub(super) fn new(store: Store) -> Self {

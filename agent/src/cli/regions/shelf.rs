@@ -1,6 +1,7 @@
 //! What is kept: import, list, status.
 
-use super::{Answer, ImportArgs, Place, Refusal, columns};
+use super::{Answer, ImportArgs, Place, Refusal};
+use crate::cli::text::columns;
 use crate::config::{self, HostFacts};
 use bailiwick_policy::CountryGroup;
 use bailiwick_regions::{Metadata, today};

@@ -28,7 +28,7 @@ mod store;
 
 pub use flow::{Deed, Flow, FlowKey, Seen};
 pub use pending::Pending;
-pub use read::{Filter, Lookups, Reader, Remainder, Row, Suspect};
+pub use read::{Filter, Lookups, Reader, Remainder, Row, Suspect, instant};
 pub use store::{Bounds, Store};
 
 use std::path::{Path, PathBuf};

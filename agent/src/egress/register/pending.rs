@@ -10,6 +10,9 @@ use std::time::SystemTime;
 const MOST_ALLOWED: usize = 40_000;
 const MOST_VIOLATIONS: usize = 40_000;
 
+/// What looked like a tunnel: workload, domain, resolver and its port.
+pub(super) type SuspectKey = (String, String, IpAddr, u16);
+
 /// What is to be written next.
 #[derive(Default)]
 pub struct Pending {
@@ -19,8 +22,8 @@ pub struct Pending {
     pub(super) remainder: HashMap<(String, String, Deed), (u64, Seen)>,
     /// Names that each workload asked for: how many, and when last.
     pub(super) lookups: HashMap<String, (u64, u64)>,
-    /// What looked like a tunnel: workload, domain, resolver; names, first, last.
-    pub(super) suspects: HashMap<(String, String, IpAddr, u16), (u64, u64, u64)>,
+    /// What looked like a tunnel: names, first, last.
+    pub(super) suspects: HashMap<SuspectKey, (u64, u64, u64)>,
 }
 
 impl Pending {

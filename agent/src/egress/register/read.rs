@@ -1,13 +1,17 @@
 //! The register, read by anyone who may: beside a running agent, and without one.
 
+use super::super::alert::protocol as protocol_name;
 use super::flow::Deed;
 use super::store::SCHEMA;
 use super::{RegisterError, sqlite};
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, OpenFlags};
+use serde::Serializer;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// Reads the register; changes nothing.
 pub struct Reader {
@@ -38,7 +42,8 @@ pub struct Row {
     pub process: String,
     /// Its executable, where it could be read.
     pub executable: Option<String>,
-    /// IANA number.
+    /// IANA number; its name in JSON.
+    #[serde(serialize_with = "as_name")]
     pub protocol: u8,
     /// The other end's address.
     #[serde(rename = "destination")]
@@ -65,9 +70,11 @@ pub struct Row {
     pub received_bytes: u64,
     /// Packets.
     pub received_packets: u64,
-    /// Milliseconds since 1970.
+    /// Milliseconds since 1970; RFC 3339 in JSON.
+    #[serde(rename = "first_seen", serialize_with = "as_instant")]
     pub first: u64,
-    /// Milliseconds since 1970.
+    /// Milliseconds since 1970; RFC 3339 in JSON.
+    #[serde(rename = "last_seen", serialize_with = "as_instant")]
     pub last: u64,
 }
 
@@ -89,9 +96,11 @@ pub struct Remainder {
     pub sent_bytes: u64,
     /// IP headers included.
     pub received_bytes: u64,
-    /// Milliseconds since 1970.
+    /// Milliseconds since 1970; RFC 3339 in JSON.
+    #[serde(rename = "first_seen", serialize_with = "as_instant")]
     pub first: u64,
-    /// Milliseconds since 1970.
+    /// Milliseconds since 1970; RFC 3339 in JSON.
+    #[serde(rename = "last_seen", serialize_with = "as_instant")]
     pub last: u64,
 }
 
@@ -109,9 +118,11 @@ pub struct Suspect {
     pub port: u16,
     /// Names within the time that was looked at.
     pub names: u64,
-    /// Milliseconds since 1970.
+    /// Milliseconds since 1970; RFC 3339 in JSON.
+    #[serde(rename = "first_seen", serialize_with = "as_instant")]
     pub first: u64,
-    /// Milliseconds since 1970.
+    /// Milliseconds since 1970; RFC 3339 in JSON.
+    #[serde(rename = "last_seen", serialize_with = "as_instant")]
     pub last: u64,
 }
 
@@ -300,6 +311,22 @@ impl Reader {
         }
         Ok(())
     }
+}
+
+/// RFC 3339, in UTC, of milliseconds since 1970.
+#[must_use]
+pub fn instant(milliseconds: u64) -> String {
+    let nanoseconds = i128::from(milliseconds) * 1_000_000;
+    let instant = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).ok();
+    instant.and_then(|instant| instant.format(&Rfc3339).ok()).unwrap_or_else(|| "unknown".to_owned())
+}
+
+fn as_instant<S: Serializer>(milliseconds: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&instant(*milliseconds))
+}
+
+fn as_name<S: Serializer>(protocol: &u8, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&protocol_name(*protocol))
 }
 
 fn address(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<IpAddr> {
