@@ -1,7 +1,7 @@
 //! Alerts to journald, in its native protocol, from a thread of their own.
 //!
-//! Nothing is dropped without a word: folding keeps the alerts few ([`super::fold`]); the unit switches journald's rate limit off
-//! (`LogRateLimitIntervalSec=0`), and journald says itself what it suppresses if somebody switches it on again; what does not
+//! Nothing is dropped without a word: folding keeps the alerts few ([`super::fold`]); the unit sets journald's rate limit for it
+//! beyond what ever comes, and journald says itself what it suppresses if somebody switches it on again; what does not
 //! fit into the queue is counted and said with [`Kind::Lost`].
 
 use super::Alert;
