@@ -36,6 +36,8 @@ enum Name {
     Guard,
     /// Loading all datasets and compiling them into networks for the kernel; look-ups.
     Regions,
+    /// A million flows in the register: memory, disk, writing, reading.
+    Register,
 }
 
 /// nginx as a plain proxy makes 0.38 of the requests a second that go directly; ours, with TLS, RS256 and a durable
@@ -52,6 +54,10 @@ const AUDIT_GOALS: &[(&str, Goal)] = &[
     ("concurrency 16: appends", Goal::AtLeast(7_200.0)),
     ("concurrency 64: appends", Goal::AtLeast(25_700.0)),
 ];
+
+/// A million flows; the memory is the whole of the process that writes them, in MB.
+const REGISTER_GOALS: &[(&str, Goal)] =
+    &[("new flows", Goal::AtLeast(5_000.0)), ("memory of the writer, at most", Goal::AtMost(150.0))];
 
 /// Against no program attached, in the same run.
 const GUARD_GOALS: &[(&str, Goal)] = &[
@@ -125,6 +131,12 @@ impl Name {
                 unit: "",
                 goals: GUARD_GOALS,
             },
+            Self::Register => Bench {
+                name: "register",
+                cargo: &["run", "--quiet", "--release", "--package", "bailiwick", "--example", "register"],
+                unit: "",
+                goals: REGISTER_GOALS,
+            },
             Self::Regions => Bench {
                 name: "regions",
                 cargo: &["bench", "--quiet", "--package", "bailiwick-tests", "--bench", "regions"],
@@ -147,7 +159,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     }
     let mut command: Command = house::cargo();
     command.args(bench.cargo);
-    if matches!(arguments.name, Name::Audit) {
+    if matches!(arguments.name, Name::Audit | Name::Register) {
         // On the disk that the project is on: a durable record on a tmpfs would cost nothing.
         command.arg("--").arg(house::target());
     }

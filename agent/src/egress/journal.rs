@@ -114,6 +114,10 @@ pub(super) struct Journal {
 impl Journal {
     /// Starts the thread; it ends when the `Journal` is dropped.
     pub(super) fn start() -> Self {
+        Self::to(write)
+    }
+
+    fn to(write: impl Fn(Entry) + Send + 'static) -> Self {
         let (waiting, entries) = sync_channel::<Entry>(WAITING_MAX);
         let dropped = Arc::new(AtomicU64::new(0));
         let lost = Arc::clone(&dropped);
@@ -166,5 +170,39 @@ fn lost_entry(count: u64) -> Entry {
             "{count} alerts came faster than the journal took them; the audit trail has each of them: bailiwick audit show"
         ),
         fields: vec![("BAILIWICK_COUNT", count.to_string())],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn what_a_slow_journal_cannot_take_is_counted_and_said() {
+        let (release, released) = channel::<()>();
+        let (written, writes) = channel();
+        let journal = Journal::to(move |entry: Entry| {
+            // The first one waits until it may; a channel that is gone lets all others pass.
+            let _either = released.recv();
+            let _ = written.send((entry.kind, entry.message));
+        });
+        let entry = || Entry {
+            kind: Kind::Refused,
+            priority: Priority::Warning,
+            message: String::new(),
+            fields: Vec::new(),
+        };
+        let sent = WAITING_MAX as u64 + 500;
+        for _ in 0..sent {
+            journal.send(entry());
+        }
+        drop(release);
+        journal.finish();
+        let all: Vec<(Kind, String)> = writes.iter().collect();
+        let (lost, told): (Vec<_>, Vec<_>) = all.into_iter().partition(|(kind, _)| *kind == Kind::Lost);
+        assert_eq!(lost.len(), 1, "once");
+        let count: u64 = lost[0].1.split(' ').next().unwrap().parse().unwrap();
+        assert_eq!(told.len() as u64 + count, sent, "each is told or counted");
     }
 }

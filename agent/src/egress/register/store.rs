@@ -75,7 +75,7 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// The agent's: a million each, about 200 MB of disk a million.
+    /// The agent's: a million each, about 240 MB of disk a million.
     pub const OURS: Self = Self { allowed: 1_000_000, violations: 1_000_000 };
 }
 

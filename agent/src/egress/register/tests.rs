@@ -192,6 +192,57 @@ fn a_damaged_register_is_put_aside_and_a_foreign_one_is_left_alone() {
     assert!(matches!(Reader::open(&directory.path().join("none")), Err(RegisterError::Missing { .. })));
 }
 
+/// What a power cut leaves of the last write: any part of it.
+#[test]
+fn a_torn_write_is_found_and_what_was_written_before_is_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("register.sqlite");
+    let log = directory.path().join("register.sqlite-wal");
+    let mut store = Store::open(&path, Bounds::OURS).unwrap();
+    let mut whole = Vec::new();
+    for number in 0..20 {
+        store.write(&pending([flow(&address(number), Deed::Denied, 1)])).unwrap();
+        whole.push(fs::metadata(&log).unwrap().len());
+    }
+    let torn_at = directory.path().join("torn");
+    fs::create_dir(&torn_at).unwrap();
+    let torn = torn_at.join("register.sqlite");
+    let written = fs::read(&log).unwrap();
+    for cut in (0..=written.len()).step_by(1999).chain([written.len()]) {
+        for spoiled in [false, true] {
+            for old in fs::read_dir(&torn_at).unwrap() {
+                fs::remove_file(old.unwrap().path()).unwrap();
+            }
+            fs::copy(&path, &torn).unwrap();
+            let mut part = written[..cut].to_vec();
+            // Blocks that never reached the disk read as zeros.
+            if spoiled {
+                part.resize(written.len(), 0);
+            }
+            fs::write(torn_at.join("register.sqlite-wal"), part).unwrap();
+            let kept = whole.iter().filter(|length| usize::try_from(**length).unwrap() <= cut).count();
+            let mut store = Store::open(&torn, Bounds::OURS).unwrap();
+            assert_eq!(rows(&torn, &Filter::default()).len(), kept, "cut at {cut} of {}", written.len());
+            store.write(&pending([flow("192.0.2.99", Deed::Denied, 2)])).unwrap();
+            assert_eq!(store.rows(), [0, kept as u64 + 1], "and it is written on");
+        }
+    }
+}
+
+#[test]
+fn a_register_that_turns_out_to_be_damaged_is_put_aside_while_it_is_open() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("register.sqlite");
+    let mut store = Store::open(&path, Bounds::OURS).unwrap();
+    store.write(&pending((0..50).map(|number| flow(&address(number), Deed::Denied, 1)))).unwrap();
+    let aside = store.begin_anew().unwrap();
+    assert_eq!(store.rows(), [0, 0]);
+    store.write(&pending((50..90).map(|number| flow(&address(number), Deed::Denied, 1)))).unwrap();
+    drop(store);
+    assert_eq!(rows(&path, &Filter::default()).len(), 40, "the new one keeps what it is given");
+    assert_eq!(rows(&aside, &Filter::default()).len(), 50, "and the old one what it had");
+}
+
 /// As a program of its own, so that it can be killed.
 #[test]
 fn killed_at_any_moment_it_loses_no_transaction_and_is_not_damaged() {
