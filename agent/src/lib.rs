@@ -19,6 +19,7 @@
 //! | [`identity`] | a credential to a principal | decide what a principal may do |
 //! | [`protocol`] | where text lives in requests, answers and events | know who calls |
 //! | [`egress`] | what the kernel refused, in words | decide anything |
+//! | `freshness` | says which datasets are too old, at the start and daily | fetch or decide anything |
 //! | [`lock`] | one agent a host | anything else |
 //! | [`selftest`] | the list of all attacks, and those that a live host can bear | change anything that stays |
 //! | `secret` | one line of a file, wiped | show it |
@@ -27,6 +28,7 @@
 //! | [`reload`] | another policy, all of it or nothing | anything of the start |
 //! | `watch` | kernel truth once a second; repairs, alerts, records | decide anything |
 //! | `bailiwick-policy` | pure decisions: regions, rules, permits | I/O, clocks, async |
+//! | `bailiwick-regions` | published ranges and country tables: read, checked, kept | decide what a place means; fetch |
 //! | `bailiwick-masking` | bytes in, bytes out | I/O, keep or show what it matched |
 //! | `bailiwick-audit` | append, checkpoint, verify | hold payloads |
 //! | `bailiwick-kernel` | the only one that speaks to the kernel's BPF | know of HTTP |
@@ -36,6 +38,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod egress;
+mod freshness;
 pub mod identity;
 pub mod lock;
 pub mod preflight;

@@ -26,6 +26,8 @@ pub(crate) struct Arguments {
 enum Target {
     /// Bytes in the ring buffer.
     Event,
+    /// What a process sends or hears, where a name is looked for.
+    Names,
     /// A config's text.
     Config,
     /// A request's body and an answer.
@@ -42,6 +44,7 @@ impl Target {
     fn name(self) -> &'static str {
         match self {
             Self::Event => "event",
+            Self::Names => "names",
             Self::Config => "config",
             Self::Protocol => "protocol",
             Self::Masking => "masking",
@@ -54,7 +57,7 @@ impl Target {
     fn longest_input(self) -> u32 {
         match self {
             Self::Event => 96,
-            Self::Config | Self::Protocol => 4096,
+            Self::Config | Self::Names | Self::Protocol => 4096,
             Self::Masking | Self::Token | Self::Trail => 1024,
         }
     }

@@ -235,9 +235,9 @@ mod tests {
 
     fn located(regions: &[&str]) -> Location {
         if regions.is_empty() {
-            Location::Unknown
+            Location::UNKNOWN
         } else {
-            Location::Known { regions: names(regions), network: "192.0.2.0/24".parse().unwrap() }
+            Location::Pinned { regions: names(regions), network: "192.0.2.0/24".parse().unwrap() }
         }
     }
 

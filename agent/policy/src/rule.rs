@@ -239,7 +239,7 @@ mod tests {
 
     fn refusal(rule: &AccessRule) -> Option<DenialReason> {
         // A Thursday, as the epoch was.
-        let location = Location::Unknown;
+        let location = Location::UNKNOWN;
         let ask = Ask { model: &name("llama"), operation: Operation::Chat, caller: &location, now: 9 * 3600 };
         rule.refusal(&caller(), ask)
     }

@@ -182,12 +182,23 @@ impl Explanation {
 
 fn place(address: IpAddr, location: &Location) -> String {
     match location {
-        Location::Known { regions, network } => {
-            let regions: Vec<_> = regions.iter().map(Name::as_str).collect();
-            format!("{address} lies in {}, by {network}", regions.join(", "))
+        Location::Pinned { regions, network } => {
+            format!("{address} lies in {}, by {network}", joined(regions))
         }
-        Location::Unknown => format!("{address} lies in no region that is known"),
+        Location::Country { country, regions, .. } if regions.is_empty() => {
+            format!("{address} lies in {country}, which is in no region")
+        }
+        Location::Country { country, regions, .. } => {
+            format!("{address} lies in {}, by its country {country}", joined(regions))
+        }
+        Location::Unplaced { reason, .. } => {
+            format!("{address} lies in no region that is known ({})", reason.as_str())
+        }
     }
+}
+
+fn joined(regions: &[Name]) -> String {
+    regions.iter().map(Name::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// Groups, claims and names are what rules are written about; the subject is a person.

@@ -42,7 +42,7 @@ pub(super) fn run(args: &SelftestArgs) -> ExitCode {
         print!("{}", if args.json { format!("{:#}\n", json!(ATTACKS)) } else { list() });
         return ExitCode::SUCCESS;
     }
-    let tried = config::load(&args.config.config, &HostFacts::for_inspection())
+    let tried = config::load(&args.config.config, &HostFacts::for_look_ups())
         .map_err(|errors| errors.to_string())
         .and_then(|settings| {
             let site = Site::find().map_err(|error| error.to_string())?;

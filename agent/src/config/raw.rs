@@ -13,6 +13,7 @@ type Integers = Option<At<Vec<At<i128>>>>;
 pub(super) struct Config {
     pub(super) host: Option<Host>,
     pub(super) regions: Vec<Region>,
+    pub(super) datasets: Option<Datasets>,
     pub(super) models: Vec<Model>,
     pub(super) workloads: Vec<Workload>,
     pub(super) proxy: Option<Proxy>,
@@ -35,6 +36,12 @@ pub(super) struct Region {
     pub(super) networks: Texts,
     /// Neither key was written.
     pub(super) is_blank: bool,
+}
+
+pub(super) struct Datasets {
+    pub(super) directory: Text,
+    pub(super) max_age: Option<At<i128>>,
+    pub(super) require: Texts,
 }
 
 pub(super) struct Model {
@@ -176,6 +183,7 @@ impl Config {
                 .into_iter()
                 .map(|(name, table)| Region::read(name, table))
                 .collect(),
+            datasets: root.table("datasets", Optional).map(Datasets::read),
             models: root.tables("model").into_iter().map(Model::read).collect(),
             workloads: root.tables("workload").into_iter().map(Workload::read).collect(),
             proxy: root.table("proxy", Required).map(Proxy::read),
@@ -212,6 +220,18 @@ impl Region {
         };
         table.finish();
         region
+    }
+}
+
+impl Datasets {
+    fn read(mut table: Table<'_>) -> Self {
+        let datasets = Self {
+            directory: table.string("directory", Optional),
+            max_age: table.integer("max_age", Optional),
+            require: table.strings("require", Optional),
+        };
+        table.finish();
+        datasets
     }
 }
 

@@ -4,10 +4,12 @@ use crate::preflight::Weakness;
 use bailiwick_kernel::Rules;
 use bailiwick_masking::Mask;
 use bailiwick_policy::{AccessPolicy, Name, RegionTable};
+use bailiwick_regions::Metadata;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use time::Date;
 
 /// A whole config, compiled: the one immutable policy that both the proxy and the kernel are given.
 #[derive(Debug)]
@@ -24,8 +26,10 @@ pub struct Settings {
     pub access: AccessPolicy,
     /// The masks, by name.
     pub masks: BTreeMap<Name, Arc<Mask>>,
-    /// Every region.
+    /// Every region, joined with the datasets.
     pub regions: RegionTable,
+    /// Which datasets those are.
+    pub datasets: Datasets,
     /// The audit trail.
     pub audit: Audit,
     /// What the kernel is told; the scope of the agent itself included.
@@ -34,6 +38,31 @@ pub struct Settings {
     pub accepted: Vec<Weakness>,
     /// Things that compile but deserve a word, each a full sentence with its cure.
     pub warnings: Vec<String>,
+}
+
+/// The datasets that say in which country an address is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Datasets {
+    /// Where they are kept.
+    pub directory: PathBuf,
+    /// In days: one that is older is stale.
+    pub max_age: u32,
+    /// What is known of each, by name; empty where no region has countries.
+    pub kept: Vec<Metadata>,
+}
+
+impl Datasets {
+    /// Those that are older than they may be.
+    pub fn stale(&self, today: Date) -> impl Iterator<Item = &Metadata> {
+        self.kept.iter().filter(move |dataset| dataset.age(today) > self.max_age)
+    }
+
+    /// Each with its date and hash, in one line, for the trail.
+    #[must_use]
+    pub fn provenance(&self) -> String {
+        let each = |kept: &Metadata| format!("{} of {} sha256:{}", kept.name, kept.date, kept.sha256);
+        self.kept.iter().map(each).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// A model server.

@@ -99,12 +99,8 @@ impl Seen {
     }
 
     fn region(&self) -> Option<String> {
-        match &self.location {
-            Location::Known { regions, .. } => {
-                Some(regions.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(","))
-            }
-            Location::Unknown => None,
-        }
+        let names: Vec<&str> = self.location.regions().iter().map(|name| name.as_str()).collect();
+        (!names.is_empty()).then(|| names.join(","))
     }
 }
 
@@ -340,10 +336,10 @@ mod tests {
         let model = Name::new("llama").unwrap();
         let rule = AccessRule::open(Name::new("all").unwrap(), vec![model.clone()]);
         let principal = Principal { issuer: "i".into(), subject: "s".into(), ..Principal::default() };
-        let ask = Ask { model: &model, operation: Operation::Chat, caller: &Location::Unknown, now: 0 };
+        let ask = Ask { model: &model, operation: Operation::Chat, caller: &Location::UNKNOWN, now: 0 };
         let permit = AccessPolicy::new(vec![rule]).authorize(&principal, ask).unwrap();
         let mut seen =
-            Seen::new(RequestId::new().unwrap(), [192, 0, 2, 1].into(), Location::Unknown, &ledger);
+            Seen::new(RequestId::new().unwrap(), [192, 0, 2, 1].into(), Location::UNKNOWN, &ledger);
         seen.principal(&principal, &ledger);
         let findings = Findings::default();
         let intake = Intake { streamed: false, bytes: 2, findings: &findings, policy: "p" };

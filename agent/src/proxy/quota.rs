@@ -271,7 +271,7 @@ mod tests {
     fn permit(limits: RuleLimits) -> Permit {
         let model = Name::new("llama").unwrap();
         let rule = AccessRule { limits, ..AccessRule::open(Name::new("r").unwrap(), vec![model.clone()]) };
-        let ask = Ask { model: &model, operation: Operation::Chat, caller: &Location::Unknown, now: NOON };
+        let ask = Ask { model: &model, operation: Operation::Chat, caller: &Location::UNKNOWN, now: NOON };
         AccessPolicy::new(vec![rule]).authorize(&Principal::default(), ask).unwrap()
     }
 

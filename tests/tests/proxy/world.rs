@@ -271,6 +271,7 @@ fn settings(
         access,
         masks: BTreeMap::from([(name("pii"), Arc::new(pii))]),
         regions,
+        datasets: settings::Datasets::default(),
         audit: settings::Audit { directory: trail, origin: "bailiwick/test".into() },
         accepted: Vec::new(),
         kernel: bailiwick_kernel::Rules::default(),

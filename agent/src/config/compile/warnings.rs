@@ -1,16 +1,18 @@
 //! What compiles but deserves a word: each a full sentence with its cure.
 
-use super::super::settings::Settings;
+use super::super::host::HostFacts;
+use super::super::settings::{Datasets, Settings};
 use super::issuers::is_on_this_host;
 use crate::identity::okta::is_org_server;
 use bailiwick_kernel::ScopeKind;
-use bailiwick_policy::{AccessRule, Mode, Name, Principal};
+use bailiwick_policy::{AccessRule, Mode, Name, Origin, Principal};
+use bailiwick_regions::{Metadata, today};
 use std::sync::Arc;
 
 /// The settings with their warnings.
-pub(super) fn with(mut settings: Settings) -> Settings {
+pub(super) fn with(mut settings: Settings, host: &HostFacts) -> Settings {
     let mut warnings = std::mem::take(&mut settings.warnings);
-    about_regions(&settings, &mut warnings);
+    about_regions(&settings, host, &mut warnings);
     about_issuers(&settings, &mut warnings);
     about_access(&settings, &mut warnings);
     about_masks(&settings, &mut warnings);
@@ -20,7 +22,7 @@ pub(super) fn with(mut settings: Settings) -> Settings {
 }
 
 /// A country means nothing until something says where addresses are.
-fn about_regions(settings: &Settings, warnings: &mut Vec<String>) {
+fn about_regions(settings: &Settings, host: &HostFacts, warnings: &mut Vec<String>) {
     let scopes = &settings.kernel.scopes;
     let rules = settings.access.rules();
     let used = |name: &Name| {
@@ -37,16 +39,50 @@ fn about_regions(settings: &Settings, warnings: &mut Vec<String>) {
                 "region \"{name}\" has a network of length 0, which holds every address; pin the networks that you know"
             ));
         }
-        if region.countries.is_empty() || !used(name) {
+        if region.countries.is_empty()
+            || !used(name)
+            || !host.read_datasets
+            || !settings.datasets.kept.is_empty()
+        {
             continue;
         }
         let rest = if region.networks.is_empty() {
-            format!("nothing in region \"{name}\" is allowed; add its networks")
+            format!("nothing in region \"{name}\" is allowed")
         } else {
             format!("only the networks of region \"{name}\" are allowed")
         };
-        warnings.push(format!("countries are unknown until a dataset is imported; {rest}"));
+        warnings.push(format!(
+            "countries are unknown until a dataset is imported, and {rest}: bailiwick regions import FILE"
+        ));
     }
+    about_datasets(settings, warnings);
+}
+
+/// A table of countries knows little of clouds, and any dataset grows old.
+fn about_datasets(settings: &Settings, warnings: &mut Vec<String>) {
+    let Datasets { kept, max_age, .. } = &settings.datasets;
+    let providers = kept.iter().filter(|dataset| dataset.kind.origin() == Origin::Provider).count();
+    if !kept.is_empty() && providers == 0 {
+        warnings.push(
+            "no provider's ranges are imported, and a table of countries alone puts cloud networks in wrong countries; \
+             import those of AWS, GCP, Azure, Oracle and Cloudflare"
+                .to_owned(),
+        );
+    }
+    for dataset in settings.datasets.stale(today()) {
+        warnings.push(stale(dataset, *max_age));
+    }
+}
+
+/// What is said of a dataset that is too old, here and by the alert.
+pub(crate) fn stale(dataset: &Metadata, max_age: u32) -> String {
+    format!(
+        "dataset \"{}\" describes {}, {} days ago, and may be {max_age} days old; fetch the file anew, then: bailiwick \
+         regions import FILE && systemctl reload bailiwick",
+        dataset.name,
+        dataset.date,
+        dataset.age(today())
+    )
 }
 
 /// Groups, subjects and claims are names, and a rule asks whose only where it says so.
