@@ -5,6 +5,7 @@
 mod answers;
 mod attacks;
 mod endings;
+mod impostors;
 mod model;
 mod refusals;
 mod unix_upstream;

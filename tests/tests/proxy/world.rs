@@ -3,7 +3,7 @@
 use crate::model::{Model, Step};
 use bailiwick::config::settings::{self, Settings};
 use bailiwick::identity::Timing;
-use bailiwick::proxy::{self, Limits};
+use bailiwick::proxy::{self, Limits, Witness};
 use bailiwick_audit::{Log, LogSettings};
 use bailiwick_masking::{Action, Entity, Mask};
 use bailiwick_policy::{AccessPolicy, AccessRule, Name, Operation, Region, RegionTable, RuleMasks};
@@ -73,6 +73,16 @@ impl World {
         limits: Limits,
         change: impl FnOnce(&mut settings::Model),
     ) -> Self {
+        Self::witnessed(script, limits, change, None).await
+    }
+
+    /// The same with a witness of whose socket takes a connection.
+    pub(crate) async fn witnessed(
+        script: Vec<Step>,
+        limits: Limits,
+        change: impl FnOnce(&mut settings::Model),
+        witness: Option<Arc<dyn Witness>>,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let authority = Authority::new("test root").unwrap();
         let identity = authority.issue(&["127.0.0.1"]).unwrap();
@@ -108,6 +118,7 @@ impl World {
             log.clone(),
             limits,
             timing,
+            witness,
             ready,
             stopping,
         ));
