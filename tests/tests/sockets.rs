@@ -191,7 +191,7 @@ fn one_of_many_that_share_a_port_is_ended_and_no_other() {
     let stage = Stage::new();
     let slices = Slices::new(&stage.site);
     let (mut model, mut other) = (stage.actor(MODEL), stage.actor(OTHER));
-    let mut share = |actor: &mut Actor| {
+    let share = |actor: &mut Actor| {
         let socket = actor.open(Kind::Tcp4);
         actor.reuse_port(socket);
         actor.bind(socket, at("127.0.0.1", PORT)).expect("bind");
