@@ -22,14 +22,16 @@ use crate::config::settings::Settings;
 use crate::control::{self as handing_over, Control};
 use crate::egress::register::{self, Bounds, RegisterError, Store};
 use crate::identity::Timing;
-use crate::proxy::{Limits, Policy};
+use crate::proxy::{Limits, Policy, Proof, Witness};
 use crate::reload::{Load, Reload};
 use crate::watch::{self as watching, Watch};
 use crate::{egress, freshness, proxy};
 use bailiwick_audit::{AuditError, Log, LogSettings, Record};
-use bailiwick_kernel::{Guard, KernelError, Site};
+use bailiwick_kernel::{Guard, KernelError, Site, Slices};
 use libsystemd::daemon::{NotifyState, notify};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -98,7 +100,8 @@ pub async fn run(settings: Settings, site: &Site, load: Load) -> Result<(), AppE
     let (leave, leaving) = watch::channel(false);
     let (orders, ordered) = mpsc::channel(1);
     let (ready, listening) = oneshot::channel();
-    let policy = match Policy::new(Arc::clone(&settings), Timing::default()) {
+    let witness: Arc<dyn Witness> = Arc::new(Slices::new(site));
+    let policy = match Policy::new(Arc::clone(&settings), Timing::default(), Some(witness)) {
         Ok(policy) => policy,
         Err(error) => return Err(give_up(&log, AppError::Proxy(error)).await?),
     };
@@ -188,6 +191,13 @@ async fn open_register(log: &Log) -> Result<Store, AppError> {
         log.append(control("register-damaged", [("aside", aside.as_str())])).await?;
     }
     Ok(store)
+}
+
+/// The kernel is the witness of whose socket takes a connection.
+impl Witness for Slices {
+    fn prove<'a>(&'a self, local: SocketAddr, peer: SocketAddr, slice: &'a Path) -> Proof<'a> {
+        Box::pin(Self::prove(self, local, peer, slice))
+    }
 }
 
 /// Reloads, and says to systemd and in the journal what became of it. The text differs each time: `bailiwick reload` waits

@@ -10,6 +10,7 @@
 //!                  body.rs       the body, bounded, then protocol's strip and mask
 //!                  ledger.rs     durably recorded                   → Admitted   (takes the Permit)
 //!                  upstream.rs   forwarded                          (demands an Admitted)
+//!                    impostor.rs     a model on a port: first, whose socket took the connection
 //!                    unix_socket.rs  a model on a Unix socket: first, whose it is
 //!                  relay.rs      the answer, masked as it streams   → Ending     (all but the last byte)
 //!                  ledger.rs     the outcome, durably recorded      → Settled    (takes the Admitted)
@@ -50,6 +51,7 @@ mod error;
 mod flood;
 mod handler;
 mod headers;
+mod impostor;
 mod ledger;
 mod limits;
 mod listener;
@@ -66,6 +68,7 @@ mod unix_socket;
 mod unreadable;
 mod upstream;
 
+pub use impostor::{Proof, Witness};
 pub use limits::Limits;
 pub use policy::Policy;
 
@@ -126,7 +129,8 @@ pub fn route(settings: &Settings, method: &Method, uri: &Uri) -> Result<(Name, O
 }
 
 /// Binds the listener (errors here stop the start), then serves until `stop` becomes true, then drains (bounded).
-/// `ready` is told the address once connections are accepted.
+/// `ready` is told the address once connections are accepted. There is no guard here, and so no [`Witness`]: whoever listens
+/// on a model's port is taken for the model.
 ///
 /// # Errors
 /// when it cannot bind, or TLS files or a model's credential cannot be read; the message names the file and the cure
@@ -136,10 +140,10 @@ pub async fn serve(
     ready: oneshot::Sender<SocketAddr>,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    serve_within(settings, log, Limits::default(), Timing::default(), ready, stop).await
+    serve_within(settings, log, Limits::default(), Timing::default(), None, ready, stop).await
 }
 
-/// As [`serve`], within other bounds than the default ones.
+/// As [`serve`], within other bounds than the default ones, and with a witness of whose socket takes a connection.
 ///
 /// # Errors
 /// as [`serve`]
@@ -148,10 +152,11 @@ pub async fn serve_within(
     log: Log,
     limits: Limits,
     timing: Timing,
+    witness: Option<Arc<dyn Witness>>,
     ready: oneshot::Sender<SocketAddr>,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let (_never_changed, policy) = watch::channel(Arc::new(Policy::new(settings, timing)?));
+    let (_never_changed, policy) = watch::channel(Arc::new(Policy::new(settings, timing, witness)?));
     serve_current(policy, log, limits, ready, stop).await
 }
 

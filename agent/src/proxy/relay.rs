@@ -290,9 +290,8 @@ fn end_begins(unsent: &[u8]) -> usize {
 fn unavailable(error: UpstreamError) -> Stop {
     tracing::debug!(cause = %error, "a model could not be asked");
     match error {
-        UpstreamError::Impostor(cause) => {
-            // The operator is told what was found; the caller only that nothing was sent.
-            tracing::warn!(%cause, "a prompt was not sent: the model's socket is not the model's");
+        // The operator is told what was found, by an alert; the caller only that nothing was sent.
+        UpstreamError::Impostor(_) => {
             failed("upstream-impostor", "the model's socket is not served by the model: nothing was sent")
         }
         UpstreamError::TimedOut => failed("upstream-timed-out", "the model did not answer in time"),

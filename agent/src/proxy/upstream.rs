@@ -1,9 +1,10 @@
 //! The way to a model: its address, its credential, and one connection a request.
 
 use super::headers;
+use super::impostor::{Alarm, Witness};
 use super::ledger::Admitted;
 use super::limits::Limits;
-use super::unix_socket::{self, DialError, ImpostorError};
+use super::unix_socket::{self, DialError};
 use crate::config::settings::{Model, ModelAddress};
 use crate::secret;
 use bailiwick_kernel::slice_path;
@@ -13,12 +14,14 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
@@ -29,17 +32,17 @@ pub(super) struct Upstream {
     host: HeaderValue,
     /// `Bearer …`. Requests share it; it is wiped when the last of them is done and the policy is gone.
     authorization: Option<HeaderValue>,
+    /// The cgroup that whoever answers must live in.
+    slice: PathBuf,
+    witness: Option<Arc<dyn Witness>>,
+    alarm: Alarm,
 }
 
 /// What is dialled.
 #[derive(Debug)]
 enum Address {
     Port(SocketAddr),
-    /// A path, and the cgroup that whoever listens there must live in.
-    Socket {
-        path: PathBuf,
-        slice: PathBuf,
-    },
+    Socket(PathBuf),
 }
 
 impl fmt::Debug for Upstream {
@@ -71,7 +74,7 @@ pub(super) enum UpstreamError {
     #[error("the model does not accept connections: {0}")]
     Connect(#[source] io::Error),
     #[error("{0}")]
-    Impostor(#[source] ImpostorError),
+    Impostor(#[source] Box<dyn Error + Send + Sync>),
     #[error("the model did not accept a connection in time")]
     ConnectTimedOut,
     #[error("the model did not answer in time")]
@@ -87,19 +90,19 @@ impl Upstream {
     ///
     /// # Errors
     /// names the file that holds no usable credential
-    pub(super) fn new(model: &Model) -> io::Result<Self> {
+    pub(super) fn new(model: &Model, witness: Option<Arc<dyn Witness>>) -> io::Result<Self> {
         let (address, host) = match &model.upstream {
             ModelAddress::Port(address) => (
                 Address::Port(*address),
                 HeaderValue::from_str(&address.to_string()).map_err(io::Error::other)?,
             ),
-            ModelAddress::Socket(path) => (
-                Address::Socket { path: path.clone(), slice: slice_path(&model.slice) },
-                HeaderValue::from_static("localhost"),
-            ),
+            ModelAddress::Socket(path) => {
+                (Address::Socket(path.clone()), HeaderValue::from_static("localhost"))
+            }
         };
         let authorization = model.credential.as_deref().map(authorization).transpose()?;
-        Ok(Self { address, host, authorization })
+        let (slice, alarm) = (slice_path(&model.slice), Alarm::default());
+        Ok(Self { address, host, authorization, slice, witness, alarm })
     }
 
     /// Asks the model, once the request is durably recorded as admitted. The future resolves with the answer's
@@ -117,27 +120,50 @@ impl Upstream {
         tracing::trace!(model = %admitted.permit().model(), rule = %admitted.permit().rule(), "forwarding");
 
         let request = request.map(|()| Full::new(body));
-        match &self.address {
-            Address::Port(address) => {
-                let socket = timeout(limits.connect, TcpStream::connect(address))
-                    .await
-                    .map_err(|_| UpstreamError::ConnectTimedOut)?
-                    .map_err(UpstreamError::Connect)?;
-                // Heads are small and answers flow the other way; a failure here costs latency, nothing else.
-                let _slower = socket.set_nodelay(true);
-                ask(socket, request, limits).await
+        let answer = match &self.address {
+            Address::Port(address) => match self.dial(*address, limits).await {
+                Ok(socket) => ask(socket, request, limits).await,
+                Err(error) => Err(error),
+            },
+            Address::Socket(path) => match self.dial_socket(path, limits).await {
+                Ok(socket) => ask(socket, request, limits).await,
+                Err(error) => Err(error),
+            },
+        };
+        answer.inspect_err(|error| {
+            if let UpstreamError::Impostor(cause) = error {
+                self.alarm.raise(admitted.permit().model(), cause.as_ref());
             }
-            Address::Socket { path, slice } => {
-                let socket = timeout(limits.connect, unix_socket::dial(path, slice))
-                    .await
-                    .map_err(|_| UpstreamError::ConnectTimedOut)?
-                    .map_err(|error| match error {
-                        DialError::Io(error) => UpstreamError::Connect(error),
-                        DialError::Impostor(error) => UpstreamError::Impostor(error),
-                    })?;
-                ask(socket, request, limits).await
+        })
+    }
+
+    /// A connection to the model's port that the model itself has taken.
+    async fn dial(&self, address: SocketAddr, limits: &Limits) -> Result<TcpStream, UpstreamError> {
+        let dialled = async {
+            let socket = TcpStream::connect(address).await.map_err(UpstreamError::Connect)?;
+            if let Some(witness) = &self.witness {
+                let local = socket.local_addr().map_err(UpstreamError::Connect)?;
+                let peer = socket.peer_addr().map_err(UpstreamError::Connect)?;
+                let proof = witness.prove(local, peer, &self.slice).await;
+                proof.map_err(|error| UpstreamError::Impostor(error.into()))?;
             }
-        }
+            Ok::<_, UpstreamError>(socket)
+        };
+        let socket = timeout(limits.connect, dialled).await.map_err(|_| UpstreamError::ConnectTimedOut)??;
+        // Heads are small and answers flow the other way; a failure here costs latency, nothing else.
+        let _slower = socket.set_nodelay(true);
+        Ok(socket)
+    }
+
+    /// A connection to the model's Unix socket that the model itself serves.
+    async fn dial_socket(&self, path: &Path, limits: &Limits) -> Result<UnixStream, UpstreamError> {
+        timeout(limits.connect, unix_socket::dial(path, &self.slice))
+            .await
+            .map_err(|_| UpstreamError::ConnectTimedOut)?
+            .map_err(|error| match error {
+                DialError::Io(error) => UpstreamError::Connect(error),
+                DialError::Impostor(error) => UpstreamError::Impostor(error.into()),
+            })
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::model::{Model, Step};
 use bailiwick::config::settings::{self, Settings};
 use bailiwick::identity::Timing;
-use bailiwick::proxy::{self, Limits, Policy};
+use bailiwick::proxy::{self, Limits, Policy, Witness};
 use bailiwick_audit::{Log, LogSettings};
 use bailiwick_masking::{Action, Entity, Mask};
 use bailiwick_policy::{AccessPolicy, AccessRule, Name, Operation, Region, RegionTable, RuleMasks};
@@ -75,10 +75,20 @@ impl World {
         limits: Limits,
         change: impl FnOnce(&mut settings::Model),
     ) -> Self {
+        Self::witnessed(script, limits, change, None).await
+    }
+
+    /// The same with a witness of whose socket takes a connection.
+    pub(crate) async fn witnessed(
+        script: Vec<Step>,
+        limits: Limits,
+        change: impl FnOnce(&mut settings::Model),
+        witness: Option<Arc<dyn Witness>>,
+    ) -> Self {
         let change = |settings: &mut Settings, _: &Path| {
             change(settings.models.values_mut().next().and_then(Arc::get_mut).unwrap());
         };
-        Self::adjusted(script, limits, change).await
+        Self::begun(script, limits, change, witness).await
     }
 
     /// The same with settings that are changed; a change that needs files has a directory, with the authority's
@@ -87,6 +97,15 @@ impl World {
         script: Vec<Step>,
         limits: Limits,
         change: impl FnOnce(&mut Settings, &Path),
+    ) -> Self {
+        Self::begun(script, limits, change, None).await
+    }
+
+    async fn begun(
+        script: Vec<Step>,
+        limits: Limits,
+        change: impl FnOnce(&mut Settings, &Path),
+        witness: Option<Arc<dyn Witness>>,
     ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let authority = Authority::new("test root").unwrap();
@@ -119,7 +138,7 @@ impl World {
         let (ready, bound) = oneshot::channel();
         let (stop, stopping) = watch::channel(false);
         let timing = Timing { debounce: Duration::from_millis(100), ..Timing::default() };
-        let policy = Arc::new(Policy::new(Arc::new(settings), timing).unwrap());
+        let policy = Arc::new(Policy::new(Arc::new(settings), timing, witness).unwrap());
         let (policy, current) = watch::channel(policy);
         let serving = tokio::spawn(proxy::serve_current(current, log.clone(), limits, ready, stopping));
         let address = bound.await.expect("the proxy is ready");

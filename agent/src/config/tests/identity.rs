@@ -91,7 +91,7 @@ fn a_rule_that_names_its_issuer_needs_no_warning() {
         groups: vec!["ml-analysts".into()],
         ..Principal::default()
     };
-    let (model, caller) = (name("llama"), Location::UNKNOWN);
+    let (model, caller) = (name("llama"), bailiwick_policy::Location::UNKNOWN);
     let operation = bailiwick_policy::Operation::Chat;
     let ask = bailiwick_policy::Ask { model: &model, operation, caller: &caller, now: 0 };
     assert_eq!(access.authorize(&partner, ask).unwrap_err().reason, DenialReason::IssuerNotAllowed);
