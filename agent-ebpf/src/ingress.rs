@@ -59,6 +59,10 @@ pub(crate) fn ingress(ctx: SkBuffContext) -> i32 {
     if !answers {
         let sender = peer::sender(&settings, &ctx, &ends);
         site.cgroup_id = sender.cgroup_id;
+        // The last word of a half that is done: without it, the model's would ask for it again and again.
+        if sender.gone && local && ends.empty && !listening {
+            return PASS;
+        }
         // A connection that stands is the slice's own only on this host; what was accepted from elsewhere before the
         // guard stood, or under a policy that is no longer in force, ends here.
         let inside = sender.index == scope.index && (local || !standing);

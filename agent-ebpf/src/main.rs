@@ -1,15 +1,16 @@
 //! # The eBPF programs: the guard on the way in, the verdict on the way out
 //!
-//! Eight programs, all attached at the cgroup root, so that every socket of the host passes them whichever
-//! cgroup, namespace or container it belongs to. What is none of our business leaves after two map lookups.
+//! Eight programs. What is asked of a process is asked at the cgroup root, of everyone, whichever cgroup, namespace or
+//! container it is in; what is none of our business leaves after a look at two array entries. What is asked of a packet is
+//! asked at the slices that are held, and nowhere else: nobody else's packets run a program.
 //!
 //! ```text
-//!                    whose process?          whose socket?        whose peer?
+//!                    whose process?          known connection?    whose socket?       whose peer?
 //!   connect4/6 ────▶ current task's cgroup
 //!   sendmsg4/6 ────▶ current task's cgroup
 //!   bind4/6 ───────▶ current task's cgroup
-//!   egress  ───────────────────────────────▶ socket's cgroup ───▶ loopback only: socket lookup
-//!   ingress ───────────────────────────────▶ socket's cgroup ───▶ reverse socket lookup
+//!   egress  ───────────────────────────────▶ socket's storage ──▶ socket's cgroup ──▶ loopback only: socket lookup
+//!   ingress ───────────────────────────────▶ socket's storage ──▶ socket's cgroup ──▶ reverse socket lookup
 //! ```
 //!
 //! Two independent lines stand behind each law. At the system call a process is refused at once, by name; at
@@ -23,11 +24,13 @@
 //! - A named peer is an entry of the same trie: (its network, a port) opens that port of the slice to it and that
 //!   port of its own to the slice, and what answers on such a flow; never the guarded port, never loopback.
 //! - IPv4 and IPv6 share one verdict (`verdict.rs`) over one address type.
-//! - Caches hold only what was allowed, and only for one epoch.
+//! - Caches hold only what was allowed, and only for one epoch. A connection is remembered in its own socket; a listener
+//!   hands on what it knows to what it accepts, since each packet that reaches it is decided about.
 //! - Generation 0 means that no policy was ever applied: nothing is decided then, and the agent does not call
 //!   that guarded.
 //!
-//! What it does not do: it sees no AF_PACKET, AF_VSOCK or AF_UNIX traffic, keeps no connection state beyond
+//! What it does not do: it does not see the packets of sockets outside the held slices, so that a process that may forge
+//! packets (CAP_NET_RAW in the host's network) can forge the proxy's as well; it sees no AF_PACKET, AF_VSOCK or AF_UNIX traffic, keeps no connection state beyond
 //! caches, and reads no payload.
 #![no_std]
 #![no_main]

@@ -19,6 +19,8 @@ pub(crate) struct Ends {
     pub(crate) opening: bool,
     /// A TCP reset. The kernel reads nothing else of such a packet.
     pub(crate) reset: bool,
+    /// A TCP packet without a payload.
+    pub(crate) empty: bool,
 }
 
 impl Ends {
@@ -30,6 +32,7 @@ impl Ends {
         protocol: 0,
         opening: false,
         reset: false,
+        empty: false,
     };
 }
 
@@ -76,6 +79,8 @@ pub(crate) fn parse(ctx: &SkBuffContext, ends: &mut Ends) -> Result<(), Reason> 
         const SYN: u8 = 0x02;
         const RST: u8 = 0x04;
         const ACK: u8 = 0x10;
+        let words: u8 = ctx.load(offset + 12).map_err(|_| Reason::Malformed)?;
+        ends.empty = ctx.len() as usize == offset + usize::from(words >> 4) * 4;
         let flags: u8 = ctx.load(offset + 13).map_err(|_| Reason::Malformed)?;
         ends.opening = flags & (SYN | ACK) == SYN;
         ends.reset = flags & RST != 0;

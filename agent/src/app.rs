@@ -4,7 +4,9 @@
 //!   Settings ─┬─▶ kernel::Guard   attach, apply one generation                        (law 1)
 //!             ├─▶ audit::Log      what is not recorded does not happen                (law 4)
 //!             ├─▶ watch           kernel truth every second; repairs, alerts, records; follows the slices
-//!             ├─▶ egress::report  kernel events → journal and trail
+//!             ├─▶ egress::report  kernel events → journal, trail and register
+//!             ├─▶ freshness       datasets that are too old → journal and trail
+//!             ├─▶ control         what root hands over for the trail, at a Unix socket
 //!             └─▶ proxy::serve    the only way in
 //! ```
 //!
@@ -17,15 +19,19 @@
 
 use crate::cli::RELOAD_REFUSED;
 use crate::config::settings::Settings;
+use crate::control::{self as handing_over, Control};
+use crate::egress::register::{self, Bounds, RegisterError, Store};
 use crate::identity::Timing;
-use crate::proxy::{Limits, Policy};
+use crate::proxy::{Limits, Policy, Proof, Witness};
 use crate::reload::{Load, Reload};
 use crate::watch::{self as watching, Watch};
-use crate::{egress, proxy};
+use crate::{egress, freshness, proxy};
 use bailiwick_audit::{AuditError, Log, LogSettings, Record};
-use bailiwick_kernel::{Guard, KernelError, Site};
+use bailiwick_kernel::{Guard, KernelError, Site, Slices};
 use libsystemd::daemon::{NotifyState, notify};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -39,6 +45,9 @@ pub enum AppError {
     /// The trail could not be opened or written; without it nothing is served.
     #[error("the audit trail: {0}")]
     Audit(#[from] AuditError),
+    /// The register of flows could not be opened.
+    #[error("{0}; it holds no evidence that the audit trail does not: to begin another, move it away")]
+    Register(#[from] RegisterError),
     /// The proxy could not listen or read its TLS files.
     #[error("the proxy: {0}")]
     Proxy(#[source] std::io::Error),
@@ -75,27 +84,33 @@ pub async fn run(settings: Settings, site: &Site, load: Load) -> Result<(), AppE
     if let Some(unwatched) = unwatched {
         log.append(unwatched.record()).await?;
     }
-    log.append(control(
-        "guard-attached",
-        [("generation", generation.to_string().as_str()), ("policy", &settings.id)],
-    ))
-    .await?;
+    let (number, datasets) = (generation.to_string(), settings.datasets.provenance());
+    let mut attached = vec![("generation", number.as_str()), ("policy", &settings.id)];
+    if !datasets.is_empty() {
+        attached.push(("datasets", &datasets));
+    }
+    log.append(control("guard-attached", attached)).await?;
+
+    let register = match open_register(&log).await {
+        Ok(register) => register,
+        Err(error) => return Err(give_up(&log, error).await?),
+    };
 
     let (stop, stopping) = watch::channel(false);
+    let (leave, leaving) = watch::channel(false);
     let (orders, ordered) = mpsc::channel(1);
     let (ready, listening) = oneshot::channel();
-    let policy = match Policy::new(Arc::clone(&settings), Timing::default()) {
+    let witness: Arc<dyn Witness> = Arc::new(Slices::new(site));
+    let policy = match Policy::new(Arc::clone(&settings), Timing::default(), Some(witness)) {
         Ok(policy) => policy,
-        Err(error) => {
-            log.append(control("stop", [("reason", "failure")])).await?;
-            log.close().await?;
-            return Err(AppError::Proxy(error));
-        }
+        Err(error) => return Err(give_up(&log, AppError::Proxy(error)).await?),
     };
     let (policy, current) = watch::channel(Arc::new(policy));
     let (sender, named) = watch::channel(Arc::clone(&settings));
-    let mut reporting = tokio::spawn(egress::report(named, log.clone(), events));
+    let mut reporting = tokio::spawn(egress::report(named, log.clone(), events, register, leaving));
+    let fresh = tokio::spawn(freshness::watch(sender.subscribe(), log.clone()));
     let mut following = tokio::spawn(Watch::new(guard, log.clone()).run(ordered));
+    let listening_for_root = hand_overs(&log);
     let serving = proxy::serve_current(current, log.clone(), Limits::default(), ready, stopping);
     let mut serving = tokio::spawn(serving);
     let reload = Reload { load, policy, settings: sender, orders, log: log.clone() };
@@ -132,11 +147,57 @@ pub async fn run(settings: Settings, site: &Site, load: Load) -> Result<(), AppE
     if !serving.is_finished() && (&mut serving).await.is_err() {
         tracing::error!("the proxy did not drain cleanly");
     }
-    reporting.abort();
+    fresh.abort();
+    // Last, since what is refused meanwhile is told, too.
+    let _ = leave.send(true);
+    if !reporting.is_finished() && (&mut reporting).await.is_err() {
+        tracing::error!("what was refused last may be in the kernel's counters only");
+    }
     following.abort();
+    if let Some(task) = listening_for_root {
+        task.abort();
+    }
     log.append(control("stop", [("reason", if ended.is_ok() { "signal" } else { "failure" })])).await?;
     log.close().await?;
     ended
+}
+
+/// Serves the control socket. It guards nothing: an agent without it says so and goes on.
+fn hand_overs(log: &Log) -> Option<tokio::task::JoinHandle<()>> {
+    let place = handing_over::place();
+    match Control::bind(&place) {
+        Ok(control) => Some(tokio::spawn(control.serve(log.clone()))),
+        Err(error) => {
+            let place = place.display();
+            tracing::warn!(%error, "no control socket at {place}: `bailiwick selftest` cannot record its result while this agent runs");
+            None
+        }
+    }
+}
+
+/// A start that failed is on record; the error again.
+async fn give_up(log: &Log, error: AppError) -> Result<AppError, AuditError> {
+    log.append(control("stop", [("reason", "failure")])).await?;
+    log.close().await?;
+    Ok(error)
+}
+
+/// The register, or another one when it is damaged, on record.
+async fn open_register(log: &Log) -> Result<Store, AppError> {
+    let (store, aside) = Store::open_or_begin_anew(&register::path(), Bounds::OURS)?;
+    if let Some(aside) = aside {
+        let aside = aside.display().to_string();
+        tracing::error!("the register of flows was damaged; it lies at {aside} now, and a new one begins");
+        log.append(control("register-damaged", [("aside", aside.as_str())])).await?;
+    }
+    Ok(store)
+}
+
+/// The kernel is the witness of whose socket takes a connection.
+impl Witness for Slices {
+    fn prove<'a>(&'a self, local: SocketAddr, peer: SocketAddr, slice: &'a Path) -> Proof<'a> {
+        Box::pin(Self::prove(self, local, peer, slice))
+    }
 }
 
 /// Reloads, and says to systemd and in the journal what became of it. The text differs each time: `bailiwick reload` waits

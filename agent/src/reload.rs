@@ -62,7 +62,8 @@ impl Reload {
     /// # Errors
     /// [`ReloadError`]; the old policy is still in force.
     pub(crate) async fn reload(&self) -> Result<String, ReloadError> {
-        let settings = Arc::new((self.load)()?);
+        // Reading the datasets takes a while; requests go on meanwhile.
+        let settings = Arc::new(tokio::task::block_in_place(|| (self.load)())?);
         let before = Arc::clone(&self.policy.borrow());
         let old = Arc::clone(before.settings());
         let policy = before.succeeded_by(Arc::clone(&settings)).map_err(ReloadError::Credential)?;
@@ -74,6 +75,10 @@ impl Reload {
         let released = released(&old.kernel, &settings.kernel);
         let number = generation.to_string();
         let mut detail = vec![("old", old.id.as_str()), ("new", &settings.id), ("generation", &number)];
+        let datasets = settings.datasets.provenance();
+        if settings.datasets.kept != old.datasets.kept {
+            detail.push(("datasets", &datasets));
+        }
         if !released.is_empty() {
             tracing::warn!("no longer in the config, and no longer guarded: {released}");
             detail.push(("released", &released));
@@ -101,6 +106,7 @@ fn waits_for_a_restart(old: &Settings, new: &Settings) -> Vec<String> {
     let rows = [
         ("proxy.listen", old.proxy.listen != new.proxy.listen),
         ("proxy.tls", old.proxy.tls != new.proxy.tls),
+        ("proxy.clients", old.proxy.clients != new.proxy.clients),
         ("audit.directory", old.audit.directory != new.audit.directory),
         ("host.name", old.audit.origin != new.audit.origin),
     ];

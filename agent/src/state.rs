@@ -1,4 +1,4 @@
-//! Keys that outlive a run, kept in the service's state directory (`StateDirectory=`, systemd.exec(5)).
+//! Where state is that outlives a run (`StateDirectory=`, systemd.exec(5)), and the keys that are kept there.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
@@ -8,6 +8,12 @@ use zeroize::Zeroizing;
 
 /// Where state lives when systemd did not say.
 const DEFAULT_STATE: &str = "/var/lib/bailiwick";
+
+/// The service's state directory, or where it is when systemd did not say.
+#[must_use]
+pub(crate) fn directory() -> PathBuf {
+    std::env::var_os("STATE_DIRECTORY").map_or_else(|| PathBuf::from(DEFAULT_STATE), PathBuf::from)
+}
 
 /// Why a key could not be read or made.
 #[derive(Debug, thiserror::Error)]
@@ -34,9 +40,7 @@ impl MaskKey {
     /// # Errors
     /// [`StateError`] when the file cannot be read, or has another size: a damaged key is never replaced.
     pub fn read_or_new() -> Result<Self, StateError> {
-        let directory =
-            std::env::var_os("STATE_DIRECTORY").map_or_else(|| PathBuf::from(DEFAULT_STATE), PathBuf::from);
-        Self::read_or_new_at(directory.join("mask.key"))
+        Self::read_or_new_at(directory().join("mask.key"))
     }
 
     /// The key.

@@ -22,6 +22,7 @@
 //! What it does not do: it cannot prevent root from taking the guard down between two looks, nor tell who did.
 
 use crate::app::control;
+use crate::egress::Kind;
 use bailiwick_audit::{AuditError, Log, Record, last_record};
 use bailiwick_kernel::{Guard, KernelError, Problem, Rules, Site, Status, TreeWatch, standing};
 use libsystemd::logging::{Priority, journal_send};
@@ -39,11 +40,6 @@ const REFRESH: Duration = Duration::from_millis(200);
 const LOOK: Duration = Duration::from_secs(1);
 /// How soon it is asked after something was heard: several pins may go at once.
 const LOOK_AFTER_NEWS: Duration = Duration::from_millis(20);
-
-/// `MESSAGE_ID`s, systemd.journal-fields(7).
-pub(crate) const GAP_BEGAN: &str = "6b1f4e0c3a5d4c0c9f5a2b7d8e914c04";
-pub(crate) const GAP_ENDED: &str = "6b1f4e0c3a5d4c0c9f5a2b7d8e914c05";
-pub(crate) const STRANGER: &str = "6b1f4e0c3a5d4c0c9f5a2b7d8e914c06";
 
 /// New rules, and where to say what became of them.
 pub(crate) type Order = (Rules, oneshot::Sender<Result<u32, KernelError>>);
@@ -186,7 +182,7 @@ impl Watch {
             ("BAILIWICK_PROBLEM", text.clone()),
             ("BAILIWICK_SINCE", stamp(since)),
         ];
-        alert(Priority::Critical, GAP_BEGAN, message, fields.into());
+        alert(Priority::Critical, Kind::GapBegan, message, fields.into());
         let detail = [("hook", place.as_str()), ("problem", text), ("since", &stamp(since))];
         self.record(control("gap-begin", detail)).await;
     }
@@ -200,7 +196,7 @@ impl Watch {
             ("BAILIWICK_SINCE", stamp(since)),
             ("BAILIWICK_UNTIL", stamp(until)),
         ];
-        alert(Priority::Notice, GAP_ENDED, message, fields.into());
+        alert(Priority::Notice, Kind::GapEnded, message, fields.into());
         let detail = [
             ("hook", place.as_str()),
             ("problem", text),
@@ -229,7 +225,7 @@ impl Watch {
                         ("BAILIWICK_PROBLEM", "foreign program".to_owned()),
                         ("BAILIWICK_PROGRAM", program.clone()),
                     ];
-                    alert(Priority::Warning, STRANGER, message, fields.into());
+                    alert(Priority::Warning, Kind::Stranger, message, fields.into());
                     let detail = [
                         ("hook", hook.hook.as_str()),
                         ("program", &program),
@@ -306,9 +302,10 @@ impl Unwatched {
 }
 
 /// To the journal, from a thread that may wait for journald.
-fn alert(priority: Priority, id: &'static str, message: String, fields: Vec<(&'static str, String)>) {
+pub(crate) fn alert(priority: Priority, kind: Kind, message: String, fields: Vec<(&'static str, String)>) {
     tokio::task::spawn_blocking(move || {
-        let own = [("SYSLOG_IDENTIFIER", "bailiwick".to_owned()), ("MESSAGE_ID", id.to_owned())];
+        let own =
+            [("SYSLOG_IDENTIFIER", "bailiwick".to_owned()), ("MESSAGE_ID", kind.message_id().to_owned())];
         if let Err(error) = journal_send(priority, &message, own.into_iter().chain(fields)) {
             // Not under systemd, or journald is gone: standard error is what is left.
             tracing::error!(%error, "{message}");

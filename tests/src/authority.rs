@@ -2,7 +2,7 @@
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, SanType,
 };
 use rustls::RootCertStore;
 use rustls_pki_types::pem::PemObject;
@@ -17,7 +17,7 @@ pub struct Authority {
     certificate: String,
 }
 
-/// A server's certificate and key, as PEM text.
+/// A certificate and its key, as PEM text.
 #[derive(Clone)]
 pub struct Identity {
     /// The leaf certificate.
@@ -73,13 +73,29 @@ impl Authority {
     /// # Errors
     /// When a name cannot be a subject alternative name.
     pub fn issue(&self, names: &[&str]) -> Result<Identity, AuthorityError> {
+        self.issue_for(ExtendedKeyUsagePurpose::ServerAuth, names)
+    }
+
+    /// A client identity for these names; one with `://` in it is a URI, such as a SPIFFE id.
+    ///
+    /// # Errors
+    /// When a name cannot be a subject alternative name.
+    pub fn issue_client(&self, names: &[&str]) -> Result<Identity, AuthorityError> {
+        self.issue_for(ExtendedKeyUsagePurpose::ClientAuth, names)
+    }
+
+    fn issue_for(&self, usage: ExtendedKeyUsagePurpose, names: &[&str]) -> Result<Identity, AuthorityError> {
         let key = KeyPair::generate()?;
-        let mut params =
-            CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
+        let (uris, others): (Vec<&str>, Vec<&str>) =
+            names.iter().copied().partition(|name| name.contains("://"));
+        let mut params = CertificateParams::new(others.into_iter().map(str::to_owned).collect::<Vec<_>>())?;
+        for uri in uris {
+            params.subject_alt_names.push(SanType::URI(uri.try_into()?));
+        }
         params.distinguished_name.push(DnType::CommonName, names.first().copied().unwrap_or("test"));
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.extended_key_usages = vec![usage];
         (params.not_before, params.not_after) = validity();
         let certificate = params.signed_by(&key, &self.issuer)?.pem();
         Ok(Identity { certificate, key: key.serialize_pem() })
@@ -109,14 +125,33 @@ impl Identity {
 /// # Errors
 /// When the PEM holds no usable certificate.
 pub fn client(roots: &str, protocols: &[&str]) -> Result<Arc<rustls::ClientConfig>, AuthorityError> {
+    client_as(None, roots, protocols)
+}
+
+/// As [`client`], with a certificate of its own to show.
+///
+/// # Errors
+/// As [`client`], and when the identity is unusable.
+pub fn client_as(
+    identity: Option<&Identity>,
+    roots: &str,
+    protocols: &[&str],
+) -> Result<Arc<rustls::ClientConfig>, AuthorityError> {
     let mut store = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(roots.as_bytes()) {
         store.add(certificate?)?;
     }
-    let mut config = rustls::ClientConfig::builder_with_provider(provider())
+    let builder = rustls::ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(store)
-        .with_no_client_auth();
+        .with_root_certificates(store);
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(Identity { certificate, key }) => {
+            let chain =
+                CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<Result<Vec<_>, _>>()?;
+            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(key.as_bytes())?)?
+        }
+    };
     config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
     Ok(Arc::new(config))
 }

@@ -3,7 +3,7 @@
 //! It opens one connection per request, speaks HTTP/1.1 or HTTP/2 as told, and keeps every body frame with the
 //! time it arrived. It follows no redirect, retries nothing and reads no environment.
 
-use crate::authority::{self, AuthorityError};
+use crate::authority::{self, AuthorityError, Identity};
 use crate::net_namespace::NetNamespace;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
@@ -38,6 +38,8 @@ pub struct Caller {
     pub namespace: Option<NetNamespace>,
     /// Bounds the whole exchange.
     pub patience: Duration,
+    /// The certificate that it shows over `https`, if any.
+    pub identity: Option<Identity>,
 }
 
 /// What came back.
@@ -113,7 +115,15 @@ impl Caller {
     #[must_use]
     pub fn new(roots: &str) -> Self {
         let patience = Duration::from_secs(30);
-        Self { protocol: Protocol::Http1, roots: roots.to_owned(), namespace: None, patience }
+        let roots = roots.to_owned();
+        Self { protocol: Protocol::Http1, roots, namespace: None, patience, identity: None }
+    }
+
+    /// The same caller with a certificate to show.
+    #[must_use]
+    pub fn showing(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
     }
 
     /// The same caller in a namespace.
@@ -191,7 +201,8 @@ impl Caller {
             Protocol::Http1 => &["http/1.1"],
             Protocol::Http2 => &["h2"],
         };
-        let connector = tokio_rustls::TlsConnector::from(authority::client(&self.roots, protocols)?);
+        let config = authority::client_as(self.identity.as_ref(), &self.roots, protocols)?;
+        let connector = tokio_rustls::TlsConnector::from(config);
         let name = ServerName::try_from(host).map_err(|error| CallerError::Request(error.to_string()))?;
         self.speak(connector.connect(name, stream).await.map_err(failed)?, to, request).await
     }

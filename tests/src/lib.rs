@@ -7,6 +7,7 @@
 //!   story ── tells, tries, expects ──▶ narrator
 //!     ├── system_box      a real systemd as PID 1, with journald, in namespaces of its own
 //!     ├── lab_network     hosts behind a router, with documentation addresses and no way out
+//!     ├── model_host      box, lab, issuer and the agent's files in their places, for the tests of a living agent
 //!     ├── model_server    OpenAI's shapes; shows what it saw; its own process can be told to connect somewhere
 //!     ├── issuer          OIDC discovery, keys, tokens of every kind
 //!     ├── caller          an HTTP client that shows every frame and when it came
@@ -32,6 +33,7 @@ pub mod caller;
 mod cgroup;
 pub mod issuer;
 pub mod lab_network;
+pub mod model_host;
 pub mod model_server;
 pub mod narrator;
 pub mod net_namespace;

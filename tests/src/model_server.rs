@@ -173,7 +173,7 @@ impl Shared {
             return whole(StatusCode::OK, &answers::whole(shape, &settings.model, asked, &text));
         }
         let events = answers::events(shape, &settings.model, asked, &text, settings.piece);
-        answers::stream(&events, settings.cut, settings.pause)
+        answers::stream(events, settings.cut, settings.pause)
     }
 
     fn admits(&self, headers: &HeaderMap) -> bool {

@@ -28,6 +28,7 @@ use crate::authority::AuthorityError;
 use crate::caller::CallerError;
 use crate::issuer::IssuerError;
 use crate::lab_network::LabError;
+use crate::model_host::ModelHostError;
 use crate::model_server::ControlError;
 use crate::narrator::{Narrator, Told};
 use crate::preconditions::{Missing, require_testbed};
@@ -115,6 +116,9 @@ pub enum StoryError {
     /// The network.
     #[error(transparent)]
     Lab(#[from] LabError),
+    /// The agent's files are not where they should be.
+    #[error(transparent)]
+    Host(#[from] ModelHostError),
     /// The certificates.
     #[error(transparent)]
     Authority(#[from] AuthorityError),

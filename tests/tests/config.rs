@@ -166,7 +166,8 @@ fn a_good_config_is_summed_up() {
         .unwrap()
         .replace("/etc/bailiwick/llama-key", key.to_str().unwrap())
         .replace("/etc/bailiwick/tls.crt", certificate.to_str().unwrap())
-        .replace("/etc/bailiwick/tls.key", key.to_str().unwrap());
+        .replace("/etc/bailiwick/tls.key", key.to_str().unwrap())
+        .replace("/var/lib/bailiwick/datasets", directory.path().join("datasets").to_str().unwrap());
     let path = written(&directory, &text);
 
     let output = check(&path, &["--json"]);

@@ -25,12 +25,9 @@ fn start(authority: &Authority, names: &[&str]) -> Issuer {
 
 fn trusting(issuer: &Issuer, ca: &Path) -> Authenticator {
     let settings = settings::Issuer {
-        url: issuer.url().into(),
-        audience: "bailiwick".into(),
-        groups_claim: "groups".into(),
-        region: Name::new("eu").unwrap(),
         ca: Some(ca.to_path_buf()),
         leeway: 5,
+        ..settings::Issuer::new(issuer.url(), "bailiwick", Name::new("eu").unwrap())
     };
     let timing = Timing {
         debounce: Duration::from_millis(100),
@@ -43,7 +40,7 @@ fn trusting(issuer: &Issuer, ca: &Path) -> Authenticator {
 async fn code(authenticator: &Authenticator, issuer: &Issuer) -> &'static str {
     let token = issuer.mint(&Wish::default()).unwrap();
     let value = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
-    match authenticator.authenticate(&HeaderMap::from_iter([(AUTHORIZATION, value)])).await {
+    match authenticator.authenticate(&HeaderMap::from_iter([(AUTHORIZATION, value)]), None).await {
         Ok(principal) => {
             assert_eq!((principal.issuer.as_str(), principal.subject.as_str()), (issuer.url(), "caller-1"));
             "ok"

@@ -8,21 +8,17 @@
 use bailiwick_tests::authority::Authority;
 use bailiwick_tests::binary::bailiwick_binary;
 use bailiwick_tests::caller::{Caller, json_request};
-use bailiwick_tests::issuer::{Algorithm, Issuer, Plan, Wish};
-use bailiwick_tests::lab_network::LabNetwork;
+use bailiwick_tests::issuer::Wish;
+use bailiwick_tests::model_host::{CONFIG, ModelHost, TESTBED};
 use bailiwick_tests::model_server::Control;
 use bailiwick_tests::probe::Attempt;
-use bailiwick_tests::reaper::Reaper;
-use bailiwick_tests::system_box::SystemBox;
-use bailiwick_tests::system_box::init::Bind;
 use serde_json::{Value, json};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-const TESTBED: &str = "/usr/bin/bailiwick-testbed";
-const CONFIG: &str = "/etc/bailiwick/bailiwick.toml";
 const CONTROL: &str = "/run/llama/control";
 
 #[test]
@@ -207,41 +203,35 @@ fn an_agent_that_does_not_start_says_why_where_people_look() {
 /// A model host, with a model server that runs as an ordinary unit, and the machines around it.
 struct Host {
     listener: std::process::Child,
-    system: SystemBox,
-    lab: LabNetwork,
-    issuer: Issuer,
-    authority: Authority,
-    _reaper: Reaper,
+    host: ModelHost,
+}
+
+impl Deref for Host {
+    type Target = ModelHost;
+
+    fn deref(&self) -> &ModelHost {
+        &self.host
+    }
 }
 
 impl Host {
     fn new(name: &str) -> Self {
-        let program = PathBuf::from(env!("CARGO_BIN_EXE_bailiwick-testbed"));
-        let reaper = Reaper::start(&program).unwrap();
-        let system = SystemBox::boot(&reaper, name, vec![Bind::read_only(&program, TESTBED)]).unwrap();
-        let lab = LabNetwork::around(&reaper, system.network().unwrap()).unwrap();
-        let mut listener = lab.foreign.command(&program).unwrap();
+        let program = Path::new(env!("CARGO_BIN_EXE_bailiwick-testbed"));
+        // The agent's program is what the README's first step installs.
+        let host = ModelHost::boot(program, name, None).unwrap();
+        let mut listener = host.lab.foreign.command(program).unwrap();
         let listener = listener.args(["listen", "[::]:443"]).spawn().unwrap();
-        let authority = Authority::new("Lab CA").unwrap();
-        let issuer = Issuer::start(Plan {
-            listen: lab.issuer.at_v4(443),
-            namespace: Some(lab.issuer.namespace.clone()),
-            identity: Some(authority.issue(&[&lab.issuer.v4.to_string()]).unwrap()),
-            algorithms: vec![Algorithm::Es256],
-            clients: Vec::new(),
-        })
-        .unwrap();
-        let proxy = authority.issue(&[&lab.host.v4.to_string()]).unwrap();
+        let host = Self { listener, host };
+        let proxy = host.authority.issue(&[&host.lab.host.v4.to_string()]).unwrap();
         for (path, contents, mode) in [
             ("/root/CERTIFICATE.pem", proxy.certificate, 0o644),
             ("/root/KEY.pem", proxy.key, 0o600),
             ("/root/API-KEY.txt", "the-servers-own-key\n".to_owned(), 0o600),
-            ("/etc/ssl/lab-ca.pem", authority.certificate().to_owned(), 0o644),
+            ("/etc/ssl/lab-ca.pem", host.authority.certificate().to_owned(), 0o644),
             ("/etc/systemd/system/llama.service", model_unit(), 0o644),
         ] {
-            system.write(path, contents, mode).unwrap();
+            host.system.write(path, contents, mode).unwrap();
         }
-        let host = Self { listener, system, lab, issuer, authority, _reaper: reaper };
         host.run(&["systemctl", "enable", "--now", "--quiet", "llama"]);
         host.wait_for_model();
         host

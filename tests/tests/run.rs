@@ -1,6 +1,7 @@
 //! `bailiwick run` with a config that cannot be used: it says every error, and changes nothing.
 
 use bailiwick_tests::binary::bailiwick_binary;
+use bailiwick_tests::model_host::{self, CONFIG};
 use bailiwick_tests::reaper::Reaper;
 use bailiwick_tests::system_box::SystemBox;
 use bailiwick_tests::system_box::init::Bind;
@@ -42,17 +43,12 @@ fn a_service_with_a_bad_config_says_every_error_and_changes_nothing() {
     let reaper = Reaper::start(Path::new(env!("CARGO_BIN_EXE_bailiwick-testbed"))).unwrap();
     let binds = vec![Bind::read_only(bailiwick_binary(), "/usr/bin/bailiwick")];
     let system = SystemBox::boot(&reaper, "badconf", binds).unwrap();
-    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/systemd");
-    for unit in ["bailiwick.service", "bailiwick-agent.slice"] {
-        let text = std::fs::read(units.join(unit)).unwrap();
-        system.write(&format!("/etc/systemd/system/{unit}"), text, 0o644).unwrap();
-    }
     // One start is enough to see.
     system
         .write("/etc/systemd/system/bailiwick.service.d/once.conf", "[Service]\nRestart=no\n", 0o644)
         .unwrap();
-    system.write("/etc/bailiwick/bailiwick.toml", MISTAKEN, 0o600).unwrap();
-    system.run(&["systemctl", "daemon-reload"]).unwrap();
+    system.write(CONFIG, MISTAKEN, 0o600).unwrap();
+    model_host::place_units(&system, &model_host::units()).unwrap();
 
     let started = system.exec(&["systemctl", "start", "bailiwick.service"]).unwrap();
     assert!(!started.status.success(), "a service with a bad config does not start");

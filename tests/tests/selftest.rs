@@ -5,16 +5,17 @@
 use bailiwick_tests::{
     authority::Authority,
     binary::bailiwick_binary,
+    model_host::{self, CONFIG, TESTBED},
     reaper::Reaper,
     system_box::{SystemBox, init::Bind},
 };
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const PROBE: &str = "BAILIWICK_TEST_PROBE";
 const PROBE_IN_BOX: &str = "/opt/probe";
 
-const CONFIG: &str = r#"
+const TEXT: &str = r#"
 [host]
 name = "host-1"
 region = "eu"
@@ -58,28 +59,17 @@ fn probe_unit(attempt: &str) -> String {
 }
 
 fn host(reaper: &Reaper, testbed: &Path) -> SystemBox {
-    let units = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../config/systemd");
     let binds = vec![
-        Bind::read_only(testbed, "/usr/bin/bailiwick-testbed"),
+        Bind::read_only(testbed, TESTBED),
         Bind::read_only(bailiwick_binary(), "/usr/bin/bailiwick"),
         Bind::read_only(std::env::current_exe().expect("a host in a box"), PROBE_IN_BOX),
     ];
     let system = SystemBox::boot(reaper, "host-1", binds).expect("a host in a box");
-    let certificate =
-        Authority::new("CA").expect("a host in a box").issue(&["127.0.0.1"]).expect("a host in a box");
-    let unit = |name: &str| std::fs::read_to_string(units.join(name)).expect("a host in a box");
-    let files = [
-        ("/etc/bailiwick/bailiwick.toml", CONFIG.to_owned(), 0o600),
-        ("/etc/bailiwick/tls.crt", certificate.certificate, 0o644),
-        ("/etc/bailiwick/tls.key", certificate.key, 0o600),
-        ("/etc/systemd/system/bailiwick.service", unit("bailiwick.service"), 0o644),
-        ("/etc/systemd/system/bailiwick-agent.slice", unit("bailiwick-agent.slice"), 0o644),
-        ("/etc/systemd/system/llama.service", SERVER.to_owned(), 0o644),
-        ("/etc/systemd/system/llama.service.d/bailiwick.conf", unit("model.conf"), 0o644),
-    ];
-    for (path, contents, mode) in files {
-        system.write(path, contents, mode).expect("a host in a box");
-    }
+    let authority = Authority::new("CA").expect("a host in a box");
+    model_host::place_identity(&system, &authority, &["127.0.0.1"]).expect("a host in a box");
+    system.write(CONFIG, TEXT, 0o600).expect("a host in a box");
+    system.write("/etc/systemd/system/llama.service", SERVER, 0o644).expect("a host in a box");
+    let drop_in = std::fs::read_to_string(model_host::units().join("model.conf")).expect("a host in a box");
     for attempt in ATTEMPTS {
         system
             .write(&format!("/etc/systemd/system/free-{attempt}.service"), probe_unit(attempt), 0o644)
@@ -87,10 +77,10 @@ fn host(reaper: &Reaper, testbed: &Path) -> SystemBox {
         system
             .write(&format!("/etc/systemd/system/held-{attempt}.service"), probe_unit(attempt), 0o644)
             .expect("a host in a box");
-        let drop_in = format!("/etc/systemd/system/held-{attempt}.service.d/bailiwick.conf");
-        system.write(&drop_in, unit("model.conf"), 0o644).expect("a host in a box");
+        let place = format!("/etc/systemd/system/held-{attempt}.service.d/bailiwick.conf");
+        system.write(&place, &drop_in, 0o644).expect("a host in a box");
     }
-    system.run(&["systemctl", "daemon-reload"]).expect("a host in a box");
+    model_host::place_units(&system, &model_host::units()).expect("a host in a box");
     system.run(&["systemctl", "start", "bailiwick.service"]).expect("a host in a box");
     system.run(&["systemctl", "start", "llama.service"]).expect("a host in a box");
     system
@@ -116,16 +106,23 @@ fn selftest_holds_on_a_guarded_host_and_fails_on_a_released_one() {
     assert_eq!(rows(&guarded, &Value::Bool(false)), Vec::<&Value>::new(), "nothing gets through");
     assert_eq!(code, Some(0));
     assert!(rows(&guarded, &Value::Bool(true)).len() >= 25, "{guarded:#}");
-    assert!(guarded["recorded"].as_str().unwrap().contains("running agent"), "{}", guarded["recorded"]);
+    assert!(
+        guarded["recorded"].as_str().unwrap().ends_with("in the audit trail, by the running agent"),
+        "{guarded:#}"
+    );
+    let recorded = self_tests(&system);
+    assert_eq!(recorded.len(), 1, "the agent that runs has written it");
+    assert_eq!((&recorded[0]["written-by"], &recorded[0]["through"]), (&"agent".into(), &"0".into()));
+    only_root_reaches_the_agent(&system);
     let slice = system.cgroup().join("bailiwick.slice/bailiwick-llama.slice");
     assert!(slice.is_dir() && !slice.join("bailiwick-selftest").exists(), "nothing stays");
 
     system.run(&["systemctl", "stop", "bailiwick.service"]).unwrap();
     let (code, stopped) = selftest(&system);
     assert_eq!(code, Some(0), "the guard needs no agent: {stopped:#}");
-    let trail =
-        system.run(&["bailiwick", "audit", "show", "--directory", "/var/lib/bailiwick/audit", "--json"]);
-    assert!(trail.unwrap().contains("self-test"), "recorded: {}", stopped["recorded"]);
+    let recorded = self_tests(&system);
+    assert_eq!(recorded.len(), 2, "recorded: {}", stopped["recorded"]);
+    assert_eq!(recorded[1]["written-by"], "selftest", "without an agent it writes itself");
 
     system.run(&["bailiwick", "release", "--reason", "test"]).unwrap();
     let (code, released) = selftest(&system);
@@ -135,11 +132,50 @@ fn selftest_holds_on_a_guarded_host_and_fails_on_a_released_one() {
         assert!(through.iter().any(|row| row["attack"] == attack), "control: {attack}: {released:#}");
     }
 
+    let kept = self_tests(&system).pop().unwrap();
+    assert!(
+        kept["attacks-through"].as_str().unwrap().contains("tcp-v4-mapped"),
+        "what got through is kept: {kept}"
+    );
+
     let list = system.run(&["bailiwick", "selftest", "--list", "--json"]).unwrap();
     let list: Value = serde_json::from_str(&list).unwrap();
     assert!(list.as_array().unwrap().len() >= 60);
     drop(system);
     reaper.finish().unwrap();
+}
+
+/// The details of the records of selftests, oldest first.
+fn self_tests(system: &SystemBox) -> Vec<Value> {
+    let text = system.run(&["bailiwick", "audit", "show", "--json"]).expect("the trail can be read");
+    let records =
+        text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")["record"].take());
+    records
+        .filter(|record| record["event"] == "self-test")
+        .map(|mut record| record["detail"].take())
+        .collect()
+}
+
+/// By the mode of the socket and of its directory, and, where both were opened, by what the kernel says of the peer.
+fn only_root_reaches_the_agent(system: &SystemBox) {
+    const ASK: [&str; 2] = ["bailiwick-testbed", "ask"];
+    const SOCKET: &str = "/run/bailiwick/control";
+    let ask = |before: &[&str]| {
+        let said = system.exec(&[before, &ASK[..], &[SOCKET, "{}"]].concat()).expect("an attempt");
+        format!("{}{}", said.stdout, said.stderr)
+    };
+    let nobody = ["setpriv", "--reuid", "65534", "--clear-groups"];
+    assert!(
+        ask(&[]).contains("no such request"),
+        "a control: root is heard, and refused in words: {}",
+        ask(&[])
+    );
+    assert!(ask(&nobody).contains("Permission denied"), "{}", ask(&nobody));
+    system.run(&["chmod", "0777", "/run/bailiwick", SOCKET]).expect("an attempt");
+    assert!(ask(&nobody).contains("root alone may ask"), "{}", ask(&nobody));
+    system.run(&["chmod", "0600", SOCKET]).expect("an attempt");
+    assert!(ask(&nobody).contains("Permission denied"), "{}", ask(&nobody));
+    assert_eq!(self_tests(system).len(), 1, "and nothing of it was recorded");
 }
 
 /// The attacks `drop-in-…` of the catalog.

@@ -34,6 +34,10 @@ enum Name {
     Audit,
     /// Connections and traffic under the kernel's guard against none attached. Needs root.
     Guard,
+    /// Loading all datasets and compiling them into networks for the kernel; look-ups.
+    Regions,
+    /// A million flows in the register: memory, disk, writing, reading.
+    Register,
 }
 
 /// nginx as a plain proxy makes 0.38 of the requests a second that go directly; ours, with TLS, RS256 and a durable
@@ -51,6 +55,10 @@ const AUDIT_GOALS: &[(&str, Goal)] = &[
     ("concurrency 64: appends", Goal::AtLeast(25_700.0)),
 ];
 
+/// A million flows; the memory is the whole of the process that writes them, in MB.
+const REGISTER_GOALS: &[(&str, Goal)] =
+    &[("new flows", Goal::AtLeast(5_000.0)), ("memory of the writer, at most", Goal::AtMost(150.0))];
+
 /// Against no program attached, in the same run.
 const GUARD_GOALS: &[(&str, Goal)] = &[
     ("connections to the model", Goal::RatioAtLeast(0.97)),
@@ -59,6 +67,16 @@ const GUARD_GOALS: &[(&str, Goal)] = &[
     ("round trips to the model", Goal::RatioAtLeast(0.98)),
     ("connections of an unrelated process", Goal::RatioAtLeast(0.99)),
     ("connections of an unrelated process: processor time, each", Goal::RatioAtMost(1.01)),
+];
+
+/// What a reload may take, and what the agent may need, with everything imported that can be.
+const REGIONS_GOALS: &[(&str, Goal)] = &[
+    ("load and compile", Goal::AtMost(2.0)),
+    ("compile for the kernel", Goal::AtMost(1.5)),
+    ("memory", Goal::AtMost(60.0)),
+    ("memory at its most", Goal::AtMost(150.0)),
+    ("look-ups, IPv4", Goal::AtLeast(1_000_000.0)),
+    ("look-ups, IPv6", Goal::AtLeast(1_000_000.0)),
 ];
 
 /// One bench: which cargo command runs it, what its figures are counted in, and what they should reach.
@@ -113,6 +131,18 @@ impl Name {
                 unit: "",
                 goals: GUARD_GOALS,
             },
+            Self::Register => Bench {
+                name: "register",
+                cargo: &["run", "--quiet", "--release", "--package", "bailiwick", "--example", "register"],
+                unit: "",
+                goals: REGISTER_GOALS,
+            },
+            Self::Regions => Bench {
+                name: "regions",
+                cargo: &["bench", "--quiet", "--package", "bailiwick-tests", "--bench", "regions"],
+                unit: "",
+                goals: REGIONS_GOALS,
+            },
         }
     }
 }
@@ -129,7 +159,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     }
     let mut command: Command = house::cargo();
     command.args(bench.cargo);
-    if matches!(arguments.name, Name::Audit) {
+    if matches!(arguments.name, Name::Audit | Name::Register) {
         // On the disk that the project is on: a durable record on a tmpfs would cost nothing.
         command.arg("--").arg(house::target());
     }

@@ -16,8 +16,8 @@ use crate::{Outcome, house, setup};
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Arguments {
     target: Target,
-    /// How long.
-    #[arg(long, default_value_t = 5)]
+    /// How long, at least one.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     minutes: u64,
 }
 
@@ -26,6 +26,8 @@ pub(crate) struct Arguments {
 enum Target {
     /// Bytes in the ring buffer.
     Event,
+    /// What a process sends or hears, where a name is looked for.
+    Names,
     /// A config's text.
     Config,
     /// A request's body and an answer.
@@ -42,6 +44,7 @@ impl Target {
     fn name(self) -> &'static str {
         match self {
             Self::Event => "event",
+            Self::Names => "names",
             Self::Config => "config",
             Self::Protocol => "protocol",
             Self::Masking => "masking",
@@ -54,7 +57,7 @@ impl Target {
     fn longest_input(self) -> u32 {
         match self {
             Self::Event => 96,
-            Self::Config | Self::Protocol => 4096,
+            Self::Config | Self::Names | Self::Protocol => 4096,
             Self::Masking | Self::Token | Self::Trail => 1024,
         }
     }
@@ -65,6 +68,21 @@ const INSTRUMENTATION: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-cov
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing";
 
+/// Named to cargo, so that build scripts and macros are built without the flags of the targets.
+fn platform() -> Result<String, Stop> {
+    answer(Command::new("rustc").args(["--print", "host-tuple"]))
+        .ok_or_else(|| Stop::Missing(vec!["rustc 1.84 or later".to_owned()]))
+}
+
+/// The command that checks that every target builds, warnings as errors.
+pub(crate) fn clippy() -> Result<Command, Stop> {
+    let mut check = house::cargo();
+    check.current_dir(house::root().join("tests/fuzz")).args(["clippy", "--quiet", "--locked", "--target"]);
+    check.arg(platform()?).arg("--target-dir").arg(house::target().join("fuzz"));
+    check.args(["--", "--deny", "warnings"]).env("RUSTFLAGS", "--cfg fuzzing");
+    Ok(check)
+}
+
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     setup::ensure(false)?;
@@ -72,9 +90,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let package = house::root().join("tests/fuzz");
     let target = house::target().join("fuzz");
     println!("==> building the target {name}, with instrumentation");
-    // A platform that is named, so that build scripts and macros are built without it.
-    let platform = answer(Command::new("rustc").args(["--print", "host-tuple"]))
-        .ok_or_else(|| Stop::Missing(vec!["rustc 1.84 or later".to_owned()]))?;
+    let platform = platform()?;
     let mut build = house::cargo();
     build.current_dir(&package).args(["build", "--release", "--locked", "--bin", name]);
     build.args(["--target", &platform, "--target-dir"]).arg(&target).env("RUSTFLAGS", INSTRUMENTATION);

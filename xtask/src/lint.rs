@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::process::{Step, answer};
 use crate::stop::Stop;
-use crate::{Outcome, house};
+use crate::{Outcome, fuzz, house};
 
 /// The version that `deny.toml` is written for.
 const DENY_VERSION: &str = "0.20.2";
@@ -18,7 +18,7 @@ pub(crate) struct Arguments {}
 /// Runs the command: all of the checks, then one verdict.
 pub(crate) fn run(_arguments: &Arguments) -> Outcome {
     let mut wrong = Vec::new();
-    for stop in [format(), clippy(), dependencies()].into_iter().filter_map(Result::err) {
+    for stop in [format(), clippy(), fuzz_targets(), dependencies()].into_iter().filter_map(Result::err) {
         println!("    {stop}");
         wrong.push(stop);
     }
@@ -46,6 +46,13 @@ pub(crate) fn clippy() -> Outcome {
     check.args(["clippy", "--quiet", "--workspace", "--exclude", "bailiwick-ebpf", "--all-targets"]);
     check.args(["--", "--deny", "warnings"]);
     Step::new("cargo clippy").run(check).map(|_| ())
+}
+
+/// clippy for the fuzz targets: they are no part of the workspace and have a lock file of their own, so that nothing else
+/// would notice that they no longer build.
+pub(crate) fn fuzz_targets() -> Outcome {
+    println!("==> clippy, fuzz targets");
+    Step::new("cargo clippy of the fuzz targets").run(fuzz::clippy()?).map(|_| ())
 }
 
 fn dependencies() -> Outcome {

@@ -33,7 +33,11 @@ pub(crate) fn run(_arguments: &Arguments) -> Outcome {
 
     let mut total = Tally::default();
     let mut failed = Vec::new();
-    for (name, check) in [("format", lint::format as fn() -> Outcome), ("clippy", lint::clippy)] {
+    for (name, check) in [
+        ("format", lint::format as fn() -> Outcome),
+        ("clippy", lint::clippy),
+        ("clippy of the fuzz targets", lint::fuzz_targets),
+    ] {
         if let Err(stop) = check() {
             interrupted(&stop)?;
             println!("    {stop}");

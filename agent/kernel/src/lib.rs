@@ -32,6 +32,7 @@
 //! links, only say so and put them back.
 
 mod attached;
+mod destroy;
 mod error;
 mod events;
 mod guard;
@@ -42,17 +43,22 @@ mod places;
 mod preflight;
 mod rules;
 mod site;
+mod sock_diag;
+mod sockets;
 mod status;
 mod storage;
 mod syscall;
 mod tree;
 
 pub use attached::{Neighbour, Place};
+pub use destroy::SocketDestroy;
 pub use error::{KernelError, RuleProblem};
 pub use events::{Event, Events, Hook, Process, Reason, Verdict};
 pub use guard::{Guard, release};
 pub use preflight::{CgroupLayout, Kernel, OLDEST_KERNEL, kernel};
 pub use rules::{Peer, Rules, Scope, ScopeKind};
 pub use site::{Site, own_slice, slice_path};
+pub use sock_diag::{Protocol, Socket, State, destroy, dump, exact};
+pub use sockets::{Slices, foreign, taken_by};
 pub use status::{HookStatus, Problem, ScopeStatus, Status, standing, status};
 pub use tree::TreeWatch;

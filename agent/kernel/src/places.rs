@@ -15,6 +15,7 @@ const MOST_CGROUPS: usize = 16_384;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Where cgroups are, remembered. A number is never used twice, so that a cgroup that is gone keeps its name.
+#[derive(Debug)]
 pub(crate) struct Places {
     root: PathBuf,
     /// `None` for a cgroup that was gone before it was looked for.

@@ -4,7 +4,11 @@ use std::{fs, path::PathBuf};
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
-use crate::{Site, object::built_in_tags};
+use crate::{
+    Site,
+    destroy::{self, SocketDestroy},
+    object::built_in_tags,
+};
 
 /// What was found out about this kernel.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -25,6 +29,8 @@ pub struct Kernel {
     pub unprivileged_bpf_disabled: Option<String>,
     /// Whether the locked-memory limit of this process is none (maps count there before Linux 5.11).
     pub memlock_unlimited: bool,
+    /// Whether a connection that stands can be ended where it stands.
+    pub socket_destroy: SocketDestroy,
 }
 
 /// How cgroup v2 is mounted.
@@ -63,6 +69,7 @@ pub fn kernel() -> Kernel {
         jit: read("/proc/sys/net/core/bpf_jit_enable"),
         unprivileged_bpf_disabled: read("/proc/sys/kernel/unprivileged_bpf_disabled"),
         memlock_unlimited,
+        socket_destroy: destroy::try_on_own(),
     }
 }
 

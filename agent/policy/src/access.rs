@@ -1,6 +1,8 @@
 //! Who may ask what of which model, from where, under which masks.
 
+use crate::rule::{AccessRule, RuleLimits, RuleMasks};
 use crate::{Location, Name, Principal};
+use std::sync::Arc;
 
 /// What a request does, the same word in the config, the audit trail and the protocol tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
@@ -32,33 +34,6 @@ impl Operation {
     }
 }
 
-/// The masks that a rule applies, by name.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct RuleMasks {
-    /// Masks on what goes to the model.
-    pub request: Vec<Name>,
-    /// Masks on what comes back.
-    pub response: Vec<Name>,
-}
-
-/// One entry of the access policy. An empty `groups`, `models`, `from` or `endpoints` never comes out of
-/// the config compiler unless the key was absent; absent `groups`, `from` and `endpoints` mean any.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccessRule {
-    /// Its name, for the permit and the audit trail.
-    pub name: Name,
-    /// The caller must be in one of these; `None` means any authenticated caller.
-    pub groups: Option<Vec<String>>,
-    /// The models it opens.
-    pub models: Vec<Name>,
-    /// The caller's address must lie in one of these regions; `None` means anywhere.
-    pub from: Option<Vec<Name>>,
-    /// The operations it opens; `None` means all that the model's server preset knows.
-    pub endpoints: Option<Vec<Operation>>,
-    /// The masks it applies.
-    pub masks: RuleMasks,
-}
-
 /// What is being asked.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
@@ -68,23 +43,24 @@ pub struct Ask<'a> {
     pub operation: Operation,
     /// Where the caller's address lies.
     pub caller: &'a Location,
+    /// When, in seconds after the epoch.
+    pub now: u64,
 }
 
 /// Proof that a rule let a request through. Only [`AccessPolicy::authorize`] makes one; the forwarder
 /// demands it and the audit trail reads from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Permit {
-    rule: Name,
+    rule: Arc<AccessRule>,
     model: Name,
     operation: Operation,
-    masks: RuleMasks,
 }
 
 impl Permit {
     /// The rule that matched.
     #[must_use]
     pub fn rule(&self) -> &Name {
-        &self.rule
+        &self.rule.name
     }
 
     /// The model it opens.
@@ -102,7 +78,13 @@ impl Permit {
     /// The masks that must be applied.
     #[must_use]
     pub fn masks(&self) -> &RuleMasks {
-        &self.masks
+        &self.rule.masks
+    }
+
+    /// The limits that must be kept.
+    #[must_use]
+    pub fn limits(&self) -> &RuleLimits {
+        &self.rule.limits
     }
 }
 
@@ -113,23 +95,51 @@ impl Permit {
 pub enum DenialReason {
     /// No rule names the model.
     ModelNotOpened,
+    /// The rule trusts another issuer.
+    IssuerNotAllowed,
+    /// The rule names other callers.
+    SubjectNotAllowed,
     /// The caller is in none of the groups that a rule for this model asks for.
     GroupNotAllowed,
-    /// The caller's address is in no allowed region.
+    /// A claim that the rule asks for is missing, or has another value.
+    ClaimNotAllowed,
+    /// The caller's certificate has no name that the rule asks for, or there is none.
+    CertificateNotAllowed,
+    /// The caller is in no allowed region.
     CallerRegionNotAllowed,
     /// The operation is not in the rule.
     OperationNotAllowed,
+    /// The rule holds at other times.
+    TimeNotAllowed,
 }
 
 impl DenialReason {
+    /// Every reason, the farthest from a permit first.
+    pub const ALL: [Self; 9] = [
+        Self::ModelNotOpened,
+        Self::IssuerNotAllowed,
+        Self::SubjectNotAllowed,
+        Self::GroupNotAllowed,
+        Self::ClaimNotAllowed,
+        Self::CertificateNotAllowed,
+        Self::CallerRegionNotAllowed,
+        Self::OperationNotAllowed,
+        Self::TimeNotAllowed,
+    ];
+
     /// The word for it in records, metrics and answers; the same as its serialised form.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ModelNotOpened => "model-not-opened",
+            Self::IssuerNotAllowed => "issuer-not-allowed",
+            Self::SubjectNotAllowed => "subject-not-allowed",
             Self::GroupNotAllowed => "group-not-allowed",
+            Self::ClaimNotAllowed => "claim-not-allowed",
+            Self::CertificateNotAllowed => "certificate-not-allowed",
             Self::CallerRegionNotAllowed => "caller-region-not-allowed",
             Self::OperationNotAllowed => "operation-not-allowed",
+            Self::TimeNotAllowed => "time-not-allowed",
         }
     }
 }
@@ -147,19 +157,19 @@ pub struct Denial {
 /// The rules, in the config's order.
 #[derive(Clone, Debug, Default)]
 pub struct AccessPolicy {
-    rules: Vec<AccessRule>,
+    rules: Vec<Arc<AccessRule>>,
 }
 
 impl AccessPolicy {
     /// A policy of these rules.
     #[must_use]
     pub fn new(rules: Vec<AccessRule>) -> Self {
-        Self { rules }
+        Self { rules: rules.into_iter().map(Arc::new).collect() }
     }
 
     /// The rules, in order.
     #[must_use]
-    pub fn rules(&self) -> &[AccessRule] {
+    pub fn rules(&self) -> &[Arc<AccessRule>] {
         &self.rules
     }
 
@@ -173,10 +183,9 @@ impl AccessPolicy {
             match rule.refusal(principal, ask) {
                 None => {
                     return Ok(Permit {
-                        rule: rule.name.clone(),
+                        rule: Arc::clone(rule),
                         model: ask.model.clone(),
                         operation: ask.operation,
-                        masks: rule.masks.clone(),
                     });
                 }
                 Some(reason) if reason > denial.reason => {
@@ -202,43 +211,6 @@ impl AccessPolicy {
     }
 }
 
-impl AccessRule {
-    /// What about the rule does not match; `None` when all of it does.
-    fn refusal(&self, principal: &Principal, ask: Ask<'_>) -> Option<DenialReason> {
-        if !self.models.contains(ask.model) {
-            return Some(DenialReason::ModelNotOpened);
-        }
-        let in_group = |groups: &Vec<String>| groups.iter().any(|group| principal.groups.contains(group));
-        if !self.groups.as_ref().is_none_or(in_group) {
-            return Some(DenialReason::GroupNotAllowed);
-        }
-        if !self.from.as_ref().is_none_or(|from| ask.caller.is_in(from)) {
-            return Some(DenialReason::CallerRegionNotAllowed);
-        }
-        if !self.endpoints.as_ref().is_none_or(|endpoints| endpoints.contains(&ask.operation)) {
-            return Some(DenialReason::OperationNotAllowed);
-        }
-        None
-    }
-
-    /// Whether this rule matches everything that `other` matches.
-    fn covers(&self, other: &Self) -> bool {
-        other.models.iter().all(|model| self.models.contains(model))
-            && covers_list(self.groups.as_deref(), other.groups.as_deref())
-            && covers_list(self.from.as_deref(), other.from.as_deref())
-            && covers_list(self.endpoints.as_deref(), other.endpoints.as_deref())
-    }
-}
-
-/// `None` means any.
-fn covers_list<T: PartialEq>(wide: Option<&[T]>, narrow: Option<&[T]>) -> bool {
-    match (wide, narrow) {
-        (None, _) => true,
-        (Some(_), None) => false,
-        (Some(wide), Some(narrow)) => narrow.iter().all(|item| wide.contains(item)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,14 +229,15 @@ mod tests {
             issuer: "https://login.example.eu".to_owned(),
             subject: "someone".to_owned(),
             groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+            ..Principal::default()
         }
     }
 
     fn located(regions: &[&str]) -> Location {
         if regions.is_empty() {
-            Location::Unknown
+            Location::UNKNOWN
         } else {
-            Location::Known { regions: names(regions), network: "192.0.2.0/24".parse().unwrap() }
+            Location::Pinned { regions: names(regions), network: "192.0.2.0/24".parse().unwrap() }
         }
     }
 
@@ -276,12 +249,11 @@ mod tests {
         endpoints: &[Operation],
     ) -> AccessRule {
         AccessRule {
-            name: name(text),
             groups: (!groups.is_empty()).then(|| groups.iter().map(|group| (*group).to_owned()).collect()),
-            models: names(models),
             from: (!from.is_empty()).then(|| names(from)),
             endpoints: (!endpoints.is_empty()).then(|| endpoints.to_vec()),
             masks: RuleMasks { request: names(&["pii"]), response: Vec::new() },
+            ..AccessRule::open(name(text), names(models))
         }
     }
 
@@ -335,7 +307,7 @@ mod tests {
             ),
         ] {
             let location = located(from);
-            let ask = Ask { model: &name(model), operation, caller: &location };
+            let ask = Ask { model: &name(model), operation, caller: &location, now: 0 };
             let permit = example().authorize(&caller(groups), ask).unwrap();
             assert_eq!(permit.rule().as_str(), decides, "{reason}");
             assert_eq!((permit.model().as_str(), permit.operation()), (model, operation));
@@ -407,7 +379,7 @@ mod tests {
             (&[], "mixtral", Chat, &[], CallerRegionNotAllowed, Some("anyone"), "any group, not anywhere"),
         ] {
             let location = located(from);
-            let ask = Ask { model: &name(model), operation, caller: &location };
+            let ask = Ask { model: &name(model), operation, caller: &location, now: 0 };
             let denial = example().authorize(&caller(groups), ask).unwrap_err();
             assert_eq!(denial, Denial { reason, nearest: nearest.map(name) }, "{why}");
         }
@@ -416,7 +388,7 @@ mod tests {
     #[test]
     fn a_list_that_is_there_but_empty_matches_nobody() {
         let location = located(&["eu"]);
-        let ask = Ask { model: &name("llama"), operation: Operation::Chat, caller: &location };
+        let ask = Ask { model: &name("llama"), operation: Operation::Chat, caller: &location, now: 0 };
         let open = rule("open", &[], &["llama"], &[], &[]);
         for (rule, reason) in [
             (AccessRule { groups: Some(Vec::new()), ..open.clone() }, DenialReason::GroupNotAllowed),
@@ -458,12 +430,7 @@ mod tests {
         for operation in Operation::ALL {
             assert_eq!(serde_json::to_value(operation).unwrap(), operation.as_str());
         }
-        for reason in [
-            DenialReason::ModelNotOpened,
-            DenialReason::GroupNotAllowed,
-            DenialReason::CallerRegionNotAllowed,
-            DenialReason::OperationNotAllowed,
-        ] {
+        for reason in DenialReason::ALL {
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
         }
     }
@@ -492,7 +459,7 @@ mod tests {
             operation in prop::sample::select(Operation::ALL.to_vec()),
         ) {
             let (model, location, principal) = (name(model), located(&from), caller(&groups));
-            let ask = Ask { model: &model, operation, caller: &location };
+            let ask = Ask { model: &model, operation, caller: &location, now: 0 };
             let alone = |rule: &AccessRule| AccessPolicy::new(vec![rule.clone()]).authorize(&principal, ask);
             let policy = AccessPolicy::new(rules.clone());
             let shadowed: Vec<Name> = policy.shadowed().into_iter().map(|(rule, _)| rule.clone()).collect();

@@ -102,6 +102,19 @@ impl CountryGroup {
         }
     }
 
+    /// The countries that are left out because what holds for them holds on a condition, which no address shows: code,
+    /// and the condition. Name the code next to the group where the receiving organisation meets it.
+    #[must_use]
+    pub fn conditional(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Eu | Self::Eea => &[],
+            Self::EuAdequate => &[
+                ("CA", "commercial organisations under its federal law only"),
+                ("US", "organisations certified under the Data Privacy Framework only"),
+            ],
+        }
+    }
+
     /// Its countries, in alphabetical order of the codes.
     #[must_use]
     pub fn countries(self) -> Vec<Country> {
@@ -198,6 +211,12 @@ mod tests {
             assert!(countries.iter().all(|country| Country::new(country.as_str()).is_ok()));
             assert_eq!(group.as_of().len(), "2026-01-01".len());
             assert_eq!(CountryGroup::find(group.as_str()), Some(group));
+            for (code, condition) in group.conditional() {
+                assert!(
+                    !countries.contains(&Country::new(code).unwrap()) && !condition.is_empty(),
+                    "{code} is left out"
+                );
+            }
         }
         assert_eq!(CountryGroup::find("eu"), None, "a group's name starts with @");
     }

@@ -1,6 +1,7 @@
 //! `bailiwick check`: every error of a config at once.
 
 use super::ConfigPath;
+use super::explain::{ExplainArgs, explain};
 use super::text::wrapped;
 use crate::config::settings::Settings;
 use crate::config::{self, HostFacts};
@@ -17,12 +18,15 @@ pub(super) struct CheckArgs {
     /// Say instead what this kernel and host can hold, and which law is weakened by what they cannot. Needs root.
     #[arg(long)]
     host: bool,
-    /// Print JSON: an array of errors, or an object that sums the config up.
+    #[command(flatten)]
+    explain: ExplainArgs,
+    /// Print JSON: an array of errors, or an object that sums the config (or the explanation) up.
     #[arg(long)]
     json: bool,
 }
 
-/// Exit 0: the config compiles, and what it means was printed; 2: it does not, and every error was printed.
+/// Exit 0: the config compiles, and what it means was printed; 2: it does not, and every error was printed. With
+/// `--explain`, 0: the caller would be admitted; 1: not.
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command's answer goes to the terminal")]
 pub(super) fn run(args: &CheckArgs) -> ExitCode {
     let path = args.config.config.as_path();
@@ -30,6 +34,20 @@ pub(super) fn run(args: &CheckArgs) -> ExitCode {
         return super::host::run(path, args.json);
     }
     match config::load(path, &HostFacts::for_check()) {
+        Ok(settings) if args.explain.explain => match explain(&args.explain, &settings) {
+            Ok(explanation) => {
+                if args.json {
+                    println!("{:#}", explanation.json());
+                } else {
+                    print!("{}", explanation.text());
+                }
+                if explanation.admitted { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            }
+            Err(error) => {
+                eprintln!("bailiwick check: {error}");
+                ExitCode::from(2)
+            }
+        },
         Ok(settings) => {
             if args.json {
                 println!("{:#}", summary_json(path, &settings));

@@ -1,11 +1,11 @@
 //! `bailiwick selftest`: tries the harmless attacks on this very host, and keeps the result as evidence.
 
 use super::ConfigPath;
-use crate::app::control;
 use crate::config::settings::Settings;
 use crate::config::{self, HostFacts};
+use crate::control;
 use crate::selftest::catalog::{ATTACKS, Attack, Outcome, Runs};
-use crate::selftest::{self, Row, attacker};
+use crate::selftest::{self, Evidence, Row, attacker};
 use bailiwick_audit::{AuditError, Log, LogSettings};
 use bailiwick_kernel::Site;
 use libsystemd::logging::{Priority, journal_send};
@@ -42,7 +42,7 @@ pub(super) fn run(args: &SelftestArgs) -> ExitCode {
         print!("{}", if args.json { format!("{:#}\n", json!(ATTACKS)) } else { list() });
         return ExitCode::SUCCESS;
     }
-    let tried = config::load(&args.config.config, &HostFacts::for_inspection())
+    let tried = config::load(&args.config.config, &HostFacts::for_look_ups())
         .map_err(|errors| errors.to_string())
         .and_then(|settings| {
             let site = Site::find().map_err(|error| error.to_string())?;
@@ -56,76 +56,44 @@ pub(super) fn run(args: &SelftestArgs) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let tally = Tally::of(&rows);
-    let recorded = record(&settings, &tally);
+    let evidence = Evidence::of(&rows, &settings.id);
+    let recorded = record(&settings, &evidence);
     if args.json {
-        println!("{:#}", json!({ "held": tally.through.is_empty(), "rows": rows, "recorded": recorded }));
+        println!("{:#}", json!({ "held": evidence.through.is_empty(), "rows": rows, "recorded": recorded }));
     } else {
-        println!("{}{recorded}", table(&rows, &tally));
+        println!("{}{recorded}", table(&rows, &evidence));
     }
-    if tally.through.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if evidence.through.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// What the rows come to.
-struct Tally {
-    held: usize,
-    through: Vec<String>,
-    not_tried: usize,
-}
-
-impl Tally {
-    fn of(rows: &[Row]) -> Self {
-        let count = |wanted| rows.iter().filter(|row| row.ok == wanted).count();
-        let mut through: Vec<String> =
-            rows.iter().filter(|row| row.ok == Some(false)).map(|row| row.attack.clone()).collect();
-        through.dedup();
-        Self { held: count(Some(true)), through, not_tried: count(None) }
-    }
-
-    fn detail(&self) -> [(&'static str, String); 4] {
-        [
-            ("held", self.held.to_string()),
-            ("through", self.through.len().to_string()),
-            ("not-tried", self.not_tried.to_string()),
-            ("attacks-through", self.through.join(" ")),
-        ]
-    }
-}
-
-/// Into the journal, and into the trail where this process may write it; says which.
-fn record(settings: &Settings, tally: &Tally) -> String {
-    let detail = tally.detail();
-    let message = format!(
-        "selftest: {} held, {} got through, {} not tried",
-        tally.held,
-        tally.through.len(),
-        tally.not_tried
-    );
-    let priority = if tally.through.is_empty() { Priority::Notice } else { Priority::Alert };
+/// Into the journal, and into the trail: by the agent that runs and has it, or else by this process. Says what went where.
+fn record(settings: &Settings, evidence: &Evidence) -> String {
+    let message = format!("selftest: {evidence}");
+    let priority = if evidence.through.is_empty() { Priority::Notice } else { Priority::Alert };
     let fields = [
         ("MESSAGE_ID", MESSAGE_ID.to_owned()),
         ("SYSLOG_IDENTIFIER", "bailiwick".to_owned()),
         ("BAILIWICK_POLICY", settings.id.clone()),
-        ("BAILIWICK_THROUGH", tally.through.join(" ")),
+        ("BAILIWICK_THROUGH", evidence.through.join(" ")),
     ];
     let journal = match journal_send(priority, &message, fields.into_iter()) {
         Ok(()) => "in the journal",
         Err(_) => "not in the journal (journald does not answer)",
     };
-    let trail = match append(settings, &detail) {
+    let trail = match append(settings, evidence) {
         Ok(true) => "in the audit trail".to_owned(),
         Ok(false) => "not in the audit trail: there is none yet".to_owned(),
-        Err(AuditError::Locked { .. }) => {
-            "not in the audit trail: the running agent has it to itself; stop the agent and repeat to record it"
-                .to_owned()
-        }
+        Err(AuditError::Locked { .. }) => match control::hand_over(&control::place(), evidence) {
+            Ok(()) => "in the audit trail, by the running agent".to_owned(),
+            Err(error) => format!("not in the audit trail: {error}"),
+        },
         Err(error) => format!("not in the audit trail: {error}"),
     };
     format!("recorded {journal}; {trail}")
 }
 
 /// `false` when there is no trail to write to: a selftest begins none.
-fn append(settings: &Settings, detail: &[(&'static str, String)]) -> Result<bool, AuditError> {
+fn append(settings: &Settings, evidence: &Evidence) -> Result<bool, AuditError> {
     if !settings.audit.directory.join("checkpoint").exists() {
         return Ok(false);
     }
@@ -140,15 +108,13 @@ fn append(settings: &Settings, detail: &[(&'static str, String)]) -> Result<bool
             directory: settings.audit.directory.clone(),
             origin: settings.audit.origin.clone(),
         })?;
-        let policy = [("policy", settings.id.as_str())];
-        let detail = detail.iter().map(|(key, value)| (*key, value.as_str())).chain(policy);
-        log.append(control("self-test", detail)).await?;
+        log.append(evidence.record("selftest")).await?;
         log.close().await?;
         Ok(true)
     })
 }
 
-fn table(rows: &[Row], tally: &Tally) -> String {
+fn table(rows: &[Row], evidence: &Evidence) -> String {
     let mut text = format!(
         "{:<28} {:<12} {:<34} {:<9} {:<34} OK\n",
         "ATTACK", "MODEL", "TARGET", "EXPECTED", "HAPPENED"
@@ -166,13 +132,7 @@ fn table(rows: &[Row], tally: &Tally) -> String {
             row.attack, row.model, row.target, row.expected, row.happened
         );
     }
-    let _ = writeln!(
-        text,
-        "\n{} held, {} got through, {} not tried",
-        tally.held,
-        tally.through.len(),
-        tally.not_tried
-    );
+    let _ = writeln!(text, "\n{evidence}");
     text
 }
 

@@ -17,6 +17,8 @@ pub struct HostFacts {
     pub mask_key: [u8; 32],
     /// Whether files that the config names must be there.
     pub check_files: bool,
+    /// Whether the datasets are read. Where they are not, countries hold no address.
+    pub read_datasets: bool,
 }
 
 /// The slice that the shipped unit puts the agent in, and the only one that it runs in.
@@ -37,6 +39,7 @@ impl HostFacts {
             hostname: hostname(),
             mask_key,
             check_files: true,
+            read_datasets: true,
         }
     }
 
@@ -50,7 +53,14 @@ impl HostFacts {
             hostname: hostname(),
             mask_key: [0; 32],
             check_files: false,
+            read_datasets: false,
         }
+    }
+
+    /// For a command that also needs to know where addresses are (`selftest`, `regions`).
+    #[must_use]
+    pub fn for_look_ups() -> Self {
+        Self { read_datasets: true, ..Self::for_inspection() }
     }
 
     /// For `check`: as the shipped unit would find it, files included. Credentials exist while the service
@@ -59,6 +69,7 @@ impl HostFacts {
     pub fn for_check() -> Self {
         let mut facts = Self::for_inspection();
         facts.check_files = true;
+        facts.read_datasets = true;
         if facts.credentials_directory.is_none() && Path::new(SHIPPED_CREDENTIALS).is_dir() {
             facts.credentials_directory = Some(PathBuf::from(SHIPPED_CREDENTIALS));
         }

@@ -17,11 +17,12 @@
 //! - Unknown keys are errors at every depth. The valid keys are those that `raw` asks for.
 //! - An error or a warning shows a value only as the config writes it: no file's contents, no credential and
 //!   no value of a key that is not known.
-//! - Compiling is a function of the text and of [`HostFacts`]; but for the existence of the named files it
-//!   reads nothing else.
+//! - Compiling is a function of the text, of [`HostFacts`] and of the datasets; but for the existence of the named
+//!   files it reads nothing else. The policy's id is that of the text and the datasets together.
+//! - A dataset that is kept and cannot be used is an error like any other: there is no policy without it.
 //!
-//! What it does not do: resolve host names, reach the network, change anything, or look countries up; a
-//! region's countries mean nothing until there is a dataset to join them with, and a warning says so.
+//! What it does not do: resolve host names, reach the network or change anything. A region's countries mean nothing
+//! until there is a dataset to join them with, and a warning says so.
 
 mod compile;
 mod errors;
@@ -32,13 +33,14 @@ mod reader;
 mod report;
 pub mod settings;
 
+pub(crate) use compile::{DEFAULT_DIRECTORY as DATASETS_DIRECTORY, MAX_AGE, stale};
 pub use errors::{ConfigError, ConfigErrors, Problem};
 pub use host::{AGENT_SLICE, HostFacts};
 
 use report::{Place, Report};
 use settings::Settings;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 /// No config is this long; a device or a mistaken path may be.
@@ -83,6 +85,36 @@ pub fn compile(text: &str, path: &Path, host: &HostFacts) -> Result<Settings, Co
         Some(settings) if report.is_empty() => Ok(settings),
         _ => Err(report.into_errors()),
     }
+}
+
+/// The directory and the age in days of `[datasets]` alone, whatever else is wrong with the file: a dataset that the
+/// config waits for can be imported.
+///
+/// # Errors
+/// Why they cannot be told, with a cure.
+pub(crate) fn datasets_of(path: &Path) -> Result<(PathBuf, u32), String> {
+    let text = read(path).map_err(|(message, cure)| format!("{} {message}; {cure}", path.display()))?;
+    let (root, errors) = DeTable::parse_recoverable(&text);
+    if !errors.is_empty() {
+        return Err(format!("{} is not TOML: see bailiwick check", path.display()));
+    }
+    let table = root.get_ref().get("datasets").and_then(|table| table.get_ref().as_table());
+    let written = |key: &str| table.and_then(|table| table.get(key)).map(|value| value.get_ref());
+    let directory = match written("directory") {
+        None => PathBuf::from(DATASETS_DIRECTORY),
+        Some(value) => match value.as_str().filter(|directory| directory.starts_with('/')) {
+            Some(directory) => PathBuf::from(directory),
+            None => return Err(format!("{}: datasets.directory is not an absolute path", path.display())),
+        },
+    };
+    let max_age = match written("max_age") {
+        None => MAX_AGE,
+        Some(value) => match value.as_integer().and_then(|days| days.as_str().parse().ok()) {
+            Some(days) => days,
+            None => return Err(format!("{}: datasets.max_age is not a number of days", path.display())),
+        },
+    };
+    Ok((directory, max_age))
 }
 
 fn read(path: &Path) -> Result<String, (String, &'static str)> {

@@ -1,16 +1,19 @@
 //! Mirrors the file, nothing more: what is written where, before anything is asked about what it means.
 
 use super::reader::Need::{Optional, Required};
-use super::reader::Table;
+use super::reader::{NamedStrings, Table};
 use super::report::{At, Place};
 
 type Text = Option<At<String>>;
 type Texts = Option<At<Vec<At<String>>>>;
+type Number = Option<At<i128>>;
+type Flag = Option<At<bool>>;
 type Integers = Option<At<Vec<At<i128>>>>;
 
 pub(super) struct Config {
     pub(super) host: Option<Host>,
     pub(super) regions: Vec<Region>,
+    pub(super) datasets: Option<Datasets>,
     pub(super) models: Vec<Model>,
     pub(super) workloads: Vec<Workload>,
     pub(super) proxy: Option<Proxy>,
@@ -33,6 +36,12 @@ pub(super) struct Region {
     pub(super) networks: Texts,
     /// Neither key was written.
     pub(super) is_blank: bool,
+}
+
+pub(super) struct Datasets {
+    pub(super) directory: Text,
+    pub(super) max_age: Option<At<i128>>,
+    pub(super) require: Texts,
 }
 
 pub(super) struct Model {
@@ -79,6 +88,21 @@ pub(super) struct Proxy {
     pub(super) certificate: Text,
     pub(super) key: Text,
     pub(super) max_body: Option<At<i128>>,
+    pub(super) on_removal: Text,
+    pub(super) clients: Option<Clients>,
+    pub(super) identity: Option<Identity>,
+}
+
+pub(super) struct Clients {
+    pub(super) authorities: Text,
+    pub(super) revoked: Text,
+    pub(super) require: Flag,
+    pub(super) identify: Flag,
+}
+
+pub(super) struct Identity {
+    pub(super) action: Text,
+    pub(super) fields: Texts,
 }
 
 pub(super) struct Issuer {
@@ -87,17 +111,53 @@ pub(super) struct Issuer {
     pub(super) groups: Text,
     pub(super) region: Text,
     pub(super) ca: Text,
-    pub(super) leeway: Option<At<i128>>,
+    pub(super) leeway: Number,
+    pub(super) clients: Texts,
+    pub(super) kind: Text,
+    pub(super) bound: Flag,
+    pub(super) refresh: Number,
+    pub(super) introspection: Option<Introspection>,
+}
+
+pub(super) struct Introspection {
+    pub(super) place: Place,
+    pub(super) endpoint: Text,
+    pub(super) client: Text,
+    pub(super) secret: Text,
+    pub(super) remember: Number,
 }
 
 pub(super) struct Access {
     pub(super) name: Text,
+    pub(super) issuer: Text,
+    pub(super) subjects: Texts,
     pub(super) groups: Texts,
+    pub(super) claims: NamedStrings,
+    pub(super) certificates: Texts,
     pub(super) models: Texts,
     pub(super) from: Texts,
+    pub(super) from_claim: Text,
     pub(super) endpoints: Texts,
+    pub(super) when: Option<When>,
+    pub(super) limits: Option<Limits>,
     pub(super) request_masks: Texts,
     pub(super) response_masks: Texts,
+}
+
+pub(super) struct When {
+    pub(super) place: Place,
+    pub(super) days: Texts,
+    pub(super) hours: Text,
+    pub(super) offset: Text,
+}
+
+pub(super) struct Limits {
+    pub(super) requests_per_minute: Number,
+    pub(super) streams: Number,
+    pub(super) tokens_per_minute: Number,
+    pub(super) tokens_per_day: Number,
+    pub(super) max_body: Number,
+    pub(super) max_tokens: Number,
 }
 
 pub(super) struct Mask {
@@ -123,6 +183,7 @@ impl Config {
                 .into_iter()
                 .map(|(name, table)| Region::read(name, table))
                 .collect(),
+            datasets: root.table("datasets", Optional).map(Datasets::read),
             models: root.tables("model").into_iter().map(Model::read).collect(),
             workloads: root.tables("workload").into_iter().map(Workload::read).collect(),
             proxy: root.table("proxy", Required).map(Proxy::read),
@@ -159,6 +220,18 @@ impl Region {
         };
         table.finish();
         region
+    }
+}
+
+impl Datasets {
+    fn read(mut table: Table<'_>) -> Self {
+        let datasets = Self {
+            directory: table.string("directory", Optional),
+            max_age: table.integer("max_age", Optional),
+            require: table.strings("require", Optional),
+        };
+        table.finish();
+        datasets
     }
 }
 
@@ -241,12 +314,37 @@ impl Proxy {
             certificate: file(&mut tls, "certificate"),
             key: file(&mut tls, "key"),
             max_body: table.integer("max_body", Optional),
+            on_removal: table.string("on_removal", Optional),
+            clients: table.table("clients", Optional).map(Clients::read),
+            identity: table.table("identity", Optional).map(Identity::read),
         };
         if let Some(tls) = tls {
             tls.finish();
         }
         table.finish();
         proxy
+    }
+}
+
+impl Clients {
+    fn read(mut table: Table<'_>) -> Self {
+        let clients = Self {
+            authorities: table.string("authorities", Required),
+            revoked: table.string("revoked", Optional),
+            require: table.boolean("require", Optional),
+            identify: table.boolean("identify", Optional),
+        };
+        table.finish();
+        clients
+    }
+}
+
+impl Identity {
+    fn read(mut table: Table<'_>) -> Self {
+        let identity =
+            Self { action: table.string("action", Optional), fields: table.strings("fields", Optional) };
+        table.finish();
+        identity
     }
 }
 
@@ -259,17 +357,42 @@ impl Issuer {
             region: table.string("region", Required),
             ca: table.string("ca", Optional),
             leeway: table.integer("leeway", Optional),
+            clients: table.strings("clients", Optional),
+            kind: table.string("type", Optional),
+            bound: table.boolean("bound", Optional),
+            refresh: table.integer("refresh", Optional),
+            introspection: table.table("introspection", Optional).map(Introspection::read),
         };
         table.finish();
         issuer
     }
 }
 
+impl Introspection {
+    fn read(mut table: Table<'_>) -> Self {
+        let introspection = Self {
+            place: table.place(),
+            endpoint: table.string("endpoint", Optional),
+            client: table.string("client", Required),
+            secret: table.secret("secret", Required),
+            remember: table.integer("remember", Optional),
+        };
+        table.finish();
+        introspection
+    }
+}
+
 impl Access {
     fn read(mut table: Table<'_>) -> Self {
-        let (name, groups) = (table.string("name", Required), table.strings("groups", Optional));
+        let (name, issuer) = (table.string("name", Required), table.string("issuer", Optional));
+        let (subjects, groups) = (table.strings("subjects", Optional), table.strings("groups", Optional));
+        let claims = table.named_strings("claims");
+        let certificates = table.strings("certificates", Optional);
         let models = table.strings("models", Required);
-        let (from, endpoints) = (table.strings("from", Optional), table.strings("endpoints", Optional));
+        let (from, from_claim) = (table.strings("from", Optional), table.string("from_claim", Optional));
+        let endpoints = table.strings("endpoints", Optional);
+        let when = table.table("when", Optional).map(When::read);
+        let limits = table.table("limits", Optional).map(Limits::read);
         let mut mask = table.table("mask", Optional);
         let side =
             |mask: &mut Option<Table<'_>>, key| mask.as_mut().and_then(|mask| mask.strings(key, Optional));
@@ -278,7 +401,50 @@ impl Access {
             mask.finish();
         }
         table.finish();
-        Self { name, groups, models, from, endpoints, request_masks, response_masks }
+        Self {
+            name,
+            issuer,
+            subjects,
+            groups,
+            claims,
+            certificates,
+            models,
+            from,
+            from_claim,
+            endpoints,
+            when,
+            limits,
+            request_masks,
+            response_masks,
+        }
+    }
+}
+
+impl When {
+    fn read(mut table: Table<'_>) -> Self {
+        let when = Self {
+            place: table.place(),
+            days: table.strings("days", Optional),
+            hours: table.string("hours", Optional),
+            offset: table.string("offset", Optional),
+        };
+        table.finish();
+        when
+    }
+}
+
+impl Limits {
+    fn read(mut table: Table<'_>) -> Self {
+        let limits = Self {
+            requests_per_minute: table.integer("requests_per_minute", Optional),
+            streams: table.integer("streams", Optional),
+            tokens_per_minute: table.integer("tokens_per_minute", Optional),
+            tokens_per_day: table.integer("tokens_per_day", Optional),
+            max_body: table.integer("max_body", Optional),
+            max_tokens: table.integer("max_tokens", Optional),
+        };
+        table.finish();
+        limits
     }
 }
 

@@ -15,6 +15,9 @@ pub(super) enum Need {
     Optional,
 }
 
+/// Lists of strings, each with the name that the file gives it.
+pub(super) type NamedStrings = Vec<(At<String>, At<Vec<At<String>>>)>;
+
 /// One table of the file, being read.
 pub(super) struct Table<'a> {
     entries: Option<&'a DeTable<'a>>,
@@ -77,7 +80,19 @@ impl<'a> Table<'a> {
         example: &str,
         read: impl Fn(&Self, Place, &DeValue<'_>) -> Option<At<T>>,
     ) -> Option<At<Vec<At<T>>>> {
-        let (mut place, value) = self.take(key, need)?;
+        let (place, value) = self.take(key, need)?;
+        self.as_list(place, value, need, what, example, read)
+    }
+
+    fn as_list<T>(
+        &self,
+        mut place: Place,
+        value: &DeValue<'_>,
+        need: Need,
+        what: &str,
+        example: &str,
+        read: impl Fn(&Self, Place, &DeValue<'_>) -> Option<At<T>>,
+    ) -> Option<At<Vec<At<T>>>> {
         let DeValue::Array(items) = value else {
             let is_an_item = match value {
                 DeValue::String(_) | DeValue::Integer(_) => true,
@@ -111,6 +126,41 @@ impl<'a> Table<'a> {
             found.extend(read(self, item_place, item.get_ref()));
         }
         Some(At { value: found, place })
+    }
+
+    /// True or false.
+    pub(super) fn boolean(&mut self, key: &'static str, need: Need) -> Option<At<bool>> {
+        let (place, value) = self.take(key, need)?;
+        match value {
+            DeValue::Boolean(value) => Some(At { value: *value, place }),
+            DeValue::String(_)
+            | DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)
+            | DeValue::Table(_) => {
+                self.wrong_type(&place, "true or false", value, "write true or false, without quotes");
+                None
+            }
+        }
+    }
+
+    /// The lists of strings of a `key = { NAME = ["…"] }`, with their names, in the file's order.
+    pub(super) fn named_strings(&mut self, key: &'static str) -> NamedStrings {
+        let Some(mut table) = self.table(key, Need::Optional) else {
+            return Vec::new();
+        };
+        let mut named = Vec::new();
+        for (name, value) in table.entries.take().into_iter().flatten() {
+            let key = format!("{}.{}", table.place.key, key_text(name.get_ref()));
+            let place = Place { key: key.clone(), start: name.span().start, value: None };
+            let inner = table.child(key, value);
+            let (what, example) = ("a list of strings", "[\"…\", \"…\"]");
+            let list = table.as_list(inner, value.get_ref(), Need::Optional, what, example, Self::as_string);
+            named.extend(list.map(|list| (At { value: name.get_ref().to_string(), place }, list)));
+        }
+        named.sort_by_key(|(name, _)| name.place.start);
+        named
     }
 
     /// A table inside this one.

@@ -4,10 +4,12 @@ use crate::preflight::Weakness;
 use bailiwick_kernel::Rules;
 use bailiwick_masking::Mask;
 use bailiwick_policy::{AccessPolicy, Name, RegionTable};
+use bailiwick_regions::Metadata;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use time::Date;
 
 /// A whole config, compiled: the one immutable policy that both the proxy and the kernel are given.
 #[derive(Debug)]
@@ -24,8 +26,10 @@ pub struct Settings {
     pub access: AccessPolicy,
     /// The masks, by name.
     pub masks: BTreeMap<Name, Arc<Mask>>,
-    /// Every region.
+    /// Every region, joined with the datasets.
     pub regions: RegionTable,
+    /// Which datasets those are.
+    pub datasets: Datasets,
     /// The audit trail.
     pub audit: Audit,
     /// What the kernel is told; the scope of the agent itself included.
@@ -34,6 +38,31 @@ pub struct Settings {
     pub accepted: Vec<Weakness>,
     /// Things that compile but deserve a word, each a full sentence with its cure.
     pub warnings: Vec<String>,
+}
+
+/// The datasets that say in which country an address is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Datasets {
+    /// Where they are kept.
+    pub directory: PathBuf,
+    /// In days: one that is older is stale.
+    pub max_age: u32,
+    /// What is known of each, by name; empty where no region has countries.
+    pub kept: Vec<Metadata>,
+}
+
+impl Datasets {
+    /// Those that are older than they may be.
+    pub fn stale(&self, today: Date) -> impl Iterator<Item = &Metadata> {
+        self.kept.iter().filter(move |dataset| dataset.age(today) > self.max_age)
+    }
+
+    /// Each with its date and hash, in one line, for the trail.
+    #[must_use]
+    pub fn provenance(&self) -> String {
+        let each = |kept: &Metadata| format!("{} of {} sha256:{}", kept.name, kept.date, kept.sha256);
+        self.kept.iter().map(each).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// A model server.
@@ -80,6 +109,54 @@ pub struct Proxy {
     pub tls: Tls,
     /// Largest request body in bytes.
     pub max_body: u64,
+    /// Client certificates; `None` means that none is asked for.
+    pub clients: Option<ClientCertificates>,
+    /// What becomes of a request under way whose caller another policy no longer admits.
+    pub on_removal: OnRemoval,
+    /// What becomes of the members of a request that say who calls.
+    pub identity: IdentityFields,
+}
+
+/// Which client certificates are accepted, and what they are good for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// The authorities that they must chain to, PEM.
+    pub authorities: PathBuf,
+    /// Revocation lists, PEM.
+    pub revoked: Option<PathBuf>,
+    /// No connection without one.
+    pub require: bool,
+    /// One alone, without a token, is an identity.
+    pub identify: bool,
+}
+
+/// What becomes of a request under way whose caller another policy no longer admits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnRemoval {
+    /// It goes on to its end.
+    #[default]
+    Finish,
+    /// It is cut, and told why.
+    Cut,
+}
+
+/// What becomes of the members of a request that say who calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IdentityFields {
+    /// The key of the pseudonyms that take their place; `None` means that they are taken out.
+    pub pseudonym: Option<PseudonymKey>,
+    /// More of them: paths of names from the body's root.
+    pub fields: Vec<Vec<String>>,
+}
+
+/// A key that cannot be shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PseudonymKey(pub [u8; 32]);
+
+impl std::fmt::Debug for PseudonymKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PseudonymKey")
+    }
 }
 
 /// Certificate chain and key, PEM.
@@ -100,12 +177,58 @@ pub struct Issuer {
     pub audience: String,
     /// The claim with the groups; a dotted path reaches into objects.
     pub groups_claim: String,
+    /// The claims that access rules ask for, and no other.
+    pub claims: Vec<String>,
+    /// The clients whose tokens are accepted (`azp`, `client_id`); `None` means any.
+    pub clients: Option<Vec<String>>,
+    /// Only tokens that say in their header that they are access tokens (`at+jwt`, RFC 9068).
+    pub strict_type: bool,
+    /// Only tokens that are bound to a client certificate (RFC 8705).
+    pub bound: bool,
     /// The region that the agent's own calls to it may go to.
     pub region: Name,
     /// Extra trust anchors for its TLS certificate, PEM; `None` means the system's.
     pub ca: Option<PathBuf>,
     /// Clock skew allowed on `exp`, `nbf` and `iat`, in seconds.
     pub leeway: u64,
+    /// Seconds after which its keys are fetched anew; `None` means an hour.
+    pub refresh: Option<u64>,
+    /// How it is asked about opaque tokens; `None` means that those are refused.
+    pub introspection: Option<Introspection>,
+}
+
+impl Issuer {
+    /// An issuer with every option at its default.
+    #[must_use]
+    pub fn new(url: &str, audience: &str, region: Name) -> Self {
+        Self {
+            url: url.to_owned(),
+            audience: audience.to_owned(),
+            groups_claim: "groups".to_owned(),
+            claims: Vec::new(),
+            clients: None,
+            strict_type: false,
+            bound: false,
+            region,
+            ca: None,
+            leeway: 60,
+            refresh: None,
+            introspection: None,
+        }
+    }
+}
+
+/// Token introspection (RFC 7662).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Introspection {
+    /// Where; `None` means where discovery says.
+    pub endpoint: Option<String>,
+    /// The agent's own client id there.
+    pub client: String,
+    /// The file with its secret.
+    pub secret: PathBuf,
+    /// Seconds for which an answer is remembered: so long does a token that was revoked go on.
+    pub remember: u64,
 }
 
 /// The audit trail.

@@ -1,18 +1,27 @@
-//! One kernel event in words and in fields.
+//! One refusal in words and in fields.
 
+use super::fold::Said;
+use super::kind::Kind;
+use super::names::Named;
+use super::place::Place;
 use bailiwick_audit::Record;
 use bailiwick_kernel::{Event, Hook, Reason, Verdict};
-use bailiwick_policy::{Location, RegionTable};
+use bailiwick_policy::RegionTable;
+use libsystemd::logging::Priority;
 use std::net::SocketAddr;
 
-/// What the journal is told of one event.
+/// What the journal is told of one event, or of many of the same kind.
 #[derive(Clone, Debug)]
 pub struct Alert {
     event: Event,
-    /// The region of the destination (of the source, for inbound attempts), where one is known.
-    region: Option<String>,
+    /// Where the destination (the source, for inbound attempts) lies.
+    place: Place,
+    /// What the destination was called.
+    named: Option<Named>,
     /// The executable of the process, where it could still be read under the same name.
     executable: Option<String>,
+    /// What was said of this kind before.
+    said: Said,
 }
 
 impl Alert {
@@ -25,30 +34,47 @@ impl Alert {
                 event.destination
             }
         };
-        let region = match regions.locate(subject.ip()) {
-            Location::Known { regions, .. } => regions.first().map(ToString::to_string),
-            Location::Unknown => None,
-        };
+        let place = Place::of(regions, subject.ip());
         let executable = event.process.as_ref().and_then(|process| executable(process.pid, &process.comm));
-        Self { event: event.clone(), region, executable }
+        let said = Said::first(event.count);
+        Self { event: event.clone(), place, named: None, executable, said }
     }
 
-    /// The fixed id of this kind of alert (`MESSAGE_ID`, systemd.journal-fields(7)).
+    /// The same with the name by which the destination was looked up.
     #[must_use]
-    pub fn message_id(&self) -> &'static str {
-        match self.event.hook {
-            Hook::Connect | Hook::SendMessage | Hook::Egress => match self.event.reason {
-                Reason::NotProxy => "6b1f4e0c3a5d4c0c9f5a2b7d8e914c01",
-                Reason::Sealed
-                | Reason::PortReserved
-                | Reason::DestinationNotAllowed
-                | Reason::ProtocolNotAllowed
-                | Reason::Malformed
-                | Reason::LoopbackNotNamed
-                | Reason::PolicyMissing => "6b1f4e0c3a5d4c0c9f5a2b7d8e914c02",
-            },
-            Hook::Ingress => "6b1f4e0c3a5d4c0c9f5a2b7d8e914c01",
-            Hook::Bind => "6b1f4e0c3a5d4c0c9f5a2b7d8e914c03",
+    pub fn named(self, named: Option<Named>) -> Self {
+        Self { named, ..self }
+    }
+
+    /// The same, standing for as many attempts as have not been said yet.
+    #[must_use]
+    pub(super) fn said(self, said: Said) -> Self {
+        Self { said, ..self }
+    }
+
+    /// The event.
+    pub(super) fn event(&self) -> &Event {
+        &self.event
+    }
+
+    /// The executable, where it is known.
+    pub(super) fn executable(&self) -> Option<&str> {
+        self.executable.as_deref()
+    }
+
+    /// Where the destination lies.
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Its kind, with its fixed `MESSAGE_ID`.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match (self.event.hook, self.event.reason, self.event.verdict) {
+            (Hook::Bind, _, _) => Kind::Port,
+            (Hook::Ingress, _, _) | (_, Reason::NotProxy, _) => Kind::WayIn,
+            (Hook::Connect | Hook::SendMessage | Hook::Egress, _, Verdict::Deny) => Kind::Refused,
+            (Hook::Connect | Hook::SendMessage | Hook::Egress, _, Verdict::WouldDeny) => Kind::WouldRefuse,
         }
     }
 
@@ -59,6 +85,11 @@ impl Alert {
             Verdict::Deny => true,
             Verdict::WouldDeny => false,
         }
+    }
+
+    /// How urgent it is.
+    pub(super) fn priority(&self) -> Priority {
+        if self.blocked() { Priority::Warning } else { Priority::Notice }
     }
 
     /// A sentence with the cause, and one with the cure.
@@ -72,40 +103,44 @@ impl Alert {
         };
         let protocol = protocol(event.protocol);
         let destination = event.destination;
+        let named = self.named.as_ref().map_or_else(String::new, |named| format!(" ({})", named.name));
         let who = self.who();
         let (cause, cure) = explain(event.reason);
         let cure =
             if scope == AGENT && event.reason == Reason::DestinationNotAllowed { AGENT_CURE } else { cure };
         let act = match event.hook {
-            Hook::Connect => format!("{protocol} connection to {destination}"),
-            Hook::SendMessage => format!("{protocol} datagram to {destination}"),
-            Hook::Egress => format!("{protocol} packet to {destination}"),
+            Hook::Connect => format!("{protocol} connection to {destination}{named}"),
+            Hook::SendMessage => format!("{protocol} datagram to {destination}{named}"),
+            Hook::Egress => format!("{protocol} packet to {destination}{named}"),
             Hook::Bind => format!("binding {destination}"),
             Hook::Ingress => match event.source {
                 Some(source) => format!("{protocol} from {source} to {destination}"),
                 None => format!("{protocol} to {destination}"),
             },
         };
-        let times = if event.count > 1 { format!(", {} times", event.count) } else { String::new() };
+        let times = self.said.words();
         format!("{scope}: {act} {refused}{times}{who}: {cause}. {cure}")
     }
 
-    /// The journal fields besides `MESSAGE` and `PRIORITY`.
+    /// The journal fields besides `MESSAGE`, `MESSAGE_ID`, `PRIORITY` and `SYSLOG_IDENTIFIER`.
     #[must_use]
     pub fn fields(&self) -> Vec<(&'static str, String)> {
         let event = &self.event;
         let mut fields = vec![
-            ("SYSLOG_IDENTIFIER", "bailiwick".to_owned()),
-            ("MESSAGE_ID", self.message_id().to_owned()),
             ("BAILIWICK_VERDICT", verdict(event.verdict).to_owned()),
             ("BAILIWICK_REASON", event.reason.as_str().to_owned()),
             ("BAILIWICK_HOOK", hook(event.hook).to_owned()),
             ("BAILIWICK_PROTOCOL", protocol(event.protocol)),
             ("BAILIWICK_DESTINATION", event.destination.ip().to_string()),
             ("BAILIWICK_PORT", event.destination.port().to_string()),
-            ("BAILIWICK_REGION", self.region.clone().unwrap_or_else(|| "unknown".to_owned())),
-            ("BAILIWICK_COUNT", event.count.to_string()),
+            ("BAILIWICK_COUNT", self.said.count.to_string()),
+            ("BAILIWICK_TOTAL", self.said.total.to_string()),
         ];
+        fields.extend(self.place.fields());
+        if let Some(named) = &self.named {
+            fields.push(("BAILIWICK_NAME", named.name.clone()));
+            fields.push(("BAILIWICK_NAME_FROM", named.known.as_str().to_owned()));
+        }
         if let Some(scope) = &event.scope {
             fields.push(("BAILIWICK_MODEL", scope.to_string()));
         }
@@ -143,7 +178,7 @@ impl Alert {
             source: event.source.map_or_else(|| "local".to_owned(), |source: SocketAddr| source.to_string()),
             destination: event.destination.ip().to_string(),
             port: event.destination.port(),
-            region: self.region.clone(),
+            region: self.place.region(),
             process: event.process.as_ref().map(|process| process.comm.clone()),
             pid: event.process.as_ref().map(|process| process.pid),
             uid: event.process.as_ref().map(|process| process.uid),
@@ -206,7 +241,7 @@ fn explain(reason: Reason) -> (&'static str, &'static str) {
     }
 }
 
-fn hook(hook: Hook) -> &'static str {
+pub(super) fn hook(hook: Hook) -> &'static str {
     match hook {
         Hook::Connect => "connect",
         Hook::SendMessage => "sendmsg",
@@ -216,7 +251,7 @@ fn hook(hook: Hook) -> &'static str {
     }
 }
 
-fn verdict(verdict: Verdict) -> &'static str {
+pub(super) fn verdict(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Deny => "deny",
         Verdict::WouldDeny => "would-deny",
@@ -224,7 +259,8 @@ fn verdict(verdict: Verdict) -> &'static str {
 }
 
 /// IANA protocol number → name, for the few that people meet; the number otherwise.
-fn protocol(number: u8) -> String {
+#[must_use]
+pub fn protocol(number: u8) -> String {
     match number {
         0 => "any".to_owned(),
         1 => "icmp".to_owned(),
@@ -240,7 +276,7 @@ fn protocol(number: u8) -> String {
 
 /// The executable of `pid`, only while the process still has the name that the kernel saw: a reused pid
 /// must not be blamed.
-fn executable(pid: u32, comm: &str) -> Option<String> {
+pub(super) fn executable(pid: u32, comm: &str) -> Option<String> {
     let path = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
     let now = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
     (now.trim_end() == comm).then(|| path.to_string_lossy().into_owned())
@@ -248,8 +284,8 @@ fn executable(pid: u32, comm: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::names::Known;
     use super::*;
-    use crate::watch;
     use bailiwick_kernel::Process;
     use bailiwick_policy::Name;
 
@@ -346,23 +382,33 @@ mod tests {
     }
 
     #[test]
-    fn the_journals_catalog_explains_every_kind_of_alert() {
-        let catalog = include_str!("../../../config/journal/bailiwick.catalog");
-        let kinds = [
-            (Hook::Connect, Reason::NotProxy),
-            (Hook::Egress, Reason::DestinationNotAllowed),
-            (Hook::Ingress, Reason::Sealed),
-            (Hook::Bind, Reason::PortReserved),
-        ];
-        for (hook, reason) in kinds {
-            let alert = Alert::new(&event(hook, reason), &RegionTable::default());
-            assert!(catalog.contains(&format!("-- {}\n", alert.message_id())), "{hook:?} {reason:?}");
+    fn every_refusal_has_a_kind_of_its_own() {
+        for (hook, reason, verdict, kind) in [
+            (Hook::Connect, Reason::NotProxy, Verdict::Deny, Kind::WayIn),
+            (Hook::Ingress, Reason::Sealed, Verdict::Deny, Kind::WayIn),
+            (Hook::Bind, Reason::PortReserved, Verdict::Deny, Kind::Port),
+            (Hook::Egress, Reason::DestinationNotAllowed, Verdict::Deny, Kind::Refused),
+            (Hook::Connect, Reason::DestinationNotAllowed, Verdict::WouldDeny, Kind::WouldRefuse),
+            (Hook::Egress, Reason::PortReserved, Verdict::Deny, Kind::Refused),
+        ] {
+            let alert = Alert::new(&Event { verdict, ..event(hook, reason) }, &RegionTable::default());
+            assert_eq!(alert.kind(), kind, "{hook:?} {reason:?} {verdict:?}");
         }
-        let of_the_watch = [watch::GAP_BEGAN, watch::GAP_ENDED, watch::STRANGER];
-        for id in of_the_watch {
-            assert!(catalog.contains(&format!("-- {id}\n")), "{id}");
-        }
-        assert_eq!(catalog.matches("\n-- ").count(), 3 + of_the_watch.len(), "and nothing else");
+    }
+
+    #[test]
+    fn a_name_stands_beside_the_address_and_how_it_is_known_with_it() {
+        let named = Named { name: "mirror.example.eu".to_owned(), known: Known::Sni };
+        let event = event(Hook::Connect, Reason::DestinationNotAllowed);
+        let alert = Alert::new(&event, &RegionTable::default()).named(Some(named));
+        assert!(
+            alert.message().contains("192.0.2.30:443 (mirror.example.eu) refused"),
+            "{}",
+            alert.message()
+        );
+        let fields = alert.fields();
+        assert!(fields.contains(&("BAILIWICK_NAME", "mirror.example.eu".to_owned())));
+        assert!(fields.contains(&("BAILIWICK_NAME_FROM", "sni".to_owned())));
     }
 
     #[test]

@@ -36,39 +36,58 @@ pub(super) enum DiscoveryError {
 struct Document {
     issuer: String,
     jwks_uri: String,
+    introspection_endpoint: Option<String>,
 }
 
-/// Fetches the discovery document and then the key set, as bytes.
-pub(super) async fn fetch_key_set(issuer: &Issuer) -> Result<Bytes, DiscoveryError> {
+/// What an issuer publishes.
+#[derive(Debug)]
+pub(super) struct Published {
+    /// A JWK set, as bytes.
+    pub(super) keys: Bytes,
+    /// Where to ask about opaque tokens, if it may be asked there.
+    pub(super) introspection: Option<(Uri, Transport)>,
+}
+
+/// Fetches the discovery document and then the key set.
+pub(super) async fn fetch_published(issuer: &Issuer) -> Result<Published, DiscoveryError> {
     let well_known = format!("{}/.well-known/openid-configuration", issuer.url.trim_end_matches('/'));
     let (url, transport) = classify(&well_known).ok_or(DiscoveryError::IssuerUrl)?;
     let ca = issuer.ca.as_deref();
     let document = fetch::get(&url, transport, ca).await.map_err(DiscoveryError::Document)?;
-    let keys_url = keys_url(&document, &issuer.url, &url)?;
-    fetch::get(&keys_url, transport, ca).await.map_err(DiscoveryError::Keys)
+    let document = read(&document, &issuer.url)?;
+    let keys_url = keys_url(&document, &url)?;
+    let keys = fetch::get(&keys_url, transport, ca).await.map_err(DiscoveryError::Keys)?;
+    let introspection =
+        document.introspection_endpoint.as_deref().and_then(|endpoint| endpoint_of(endpoint, &url));
+    Ok(Published { keys, introspection })
 }
 
-/// Where the document says the keys are, once it has proved to be this issuer's. In the clear it may only name its own
-/// address and port: others of this host, a model's among them, listen on the loopback, too.
-fn keys_url(document: &[u8], issuer: &str, fetched_from: &Uri) -> Result<Uri, DiscoveryError> {
+/// The document, once it has proved to be this issuer's.
+fn read(document: &[u8], issuer: &str) -> Result<Document, DiscoveryError> {
     let document: Document =
         serde_json::from_slice(document).map_err(|_| DiscoveryError::DocumentUnreadable)?;
-    if document.issuer != issuer {
-        return Err(DiscoveryError::AnotherIssuer);
-    }
-    match classify(&document.jwks_uri) {
-        Some((url, Transport::Tls)) => Ok(url),
-        Some((url, Transport::PlainLoopback))
-            if url.scheme() == fetched_from.scheme() && url.authority() == fetched_from.authority() =>
-        {
-            Ok(url)
+    if document.issuer == issuer { Ok(document) } else { Err(DiscoveryError::AnotherIssuer) }
+}
+
+/// Where the document says the keys are.
+fn keys_url(document: &Document, fetched_from: &Uri) -> Result<Uri, DiscoveryError> {
+    endpoint_of(&document.jwks_uri, fetched_from).map(|(url, _)| url).ok_or(DiscoveryError::KeysUrl)
+}
+
+/// An endpoint that a document names. In the clear it may only name its own address and port: others of this host, a model's
+/// among them, listen on the loopback, too.
+fn endpoint_of(endpoint: &str, fetched_from: &Uri) -> Option<(Uri, Transport)> {
+    match classify(endpoint)? {
+        found @ (_, Transport::Tls) => Some(found),
+        (url, Transport::PlainLoopback) => {
+            let same = url.scheme() == fetched_from.scheme() && url.authority() == fetched_from.authority();
+            same.then_some((url, Transport::PlainLoopback))
         }
-        Some((_, Transport::PlainLoopback)) | None => Err(DiscoveryError::KeysUrl),
     }
 }
 
 /// How a URL may be fetched; `None` for one that may not.
-fn classify(url: &str) -> Option<(Uri, Transport)> {
+pub(super) fn classify(url: &str) -> Option<(Uri, Transport)> {
     let url: Uri = url.parse().ok()?;
     let host = url.host()?;
     match url.scheme_str()? {
@@ -137,7 +156,9 @@ mod tests {
             ("[]", false, "not an object"),
         ];
         for (document, good, why) in rows {
-            assert_eq!(keys_url(document.as_bytes(), url, &Uri::from_static(url)).is_ok(), good, "{why}");
+            let keys = read(document.as_bytes(), url)
+                .and_then(|document| keys_url(&document, &Uri::from_static(url)));
+            assert_eq!(keys.is_ok(), good, "{why}");
         }
         let beside = "http://127.0.0.1:9000";
         for (keys, good, why) in [
@@ -146,11 +167,8 @@ mod tests {
             ("http://[::1]:9000/k", false, "another address of this host"),
         ] {
             let document = format!(r#"{{"issuer":"{beside}","jwks_uri":"{keys}"}}"#);
-            assert_eq!(
-                keys_url(document.as_bytes(), beside, &Uri::from_static(beside)).is_ok(),
-                good,
-                "{why}"
-            );
+            let document = read(document.as_bytes(), beside).unwrap();
+            assert_eq!(keys_url(&document, &Uri::from_static(beside)).is_ok(), good, "{why}");
         }
     }
 }

@@ -24,12 +24,17 @@ pub(super) enum Fault {
     SchemeNotBearer,
     TokenTooLarge,
     TokenMalformed,
+    TokenOpaque,
+    OktaOrgToken,
     CriticalHeader,
     TypeNotAllowed,
+    KindNotAllowed,
     AlgorithmNotAllowed,
     IssuerMissing,
     IssuerUnknown,
     IssuerUnavailable,
+    IssuerBusy,
+    TokenInactive,
     KeyUnknown,
     KeyMismatch,
     SignatureInvalid,
@@ -38,6 +43,13 @@ pub(super) enum Fault {
     TimeUnreadable,
     Expired,
     NotYetValid,
+    ClientNotAllowed,
+    BindingUnsupported,
+    NotBound,
+    BindingMismatch,
+    CertificateMissing,
+    CertificateExpired,
+    CertificateNameless,
     SubjectMissing,
     GroupsOverage,
     GroupsUnreadable,
@@ -76,7 +88,17 @@ impl Fault {
             Self::TokenMalformed => (
                 UNAUTHORIZED,
                 "token-malformed",
-                "the token is not a signed JWT (RFC 7519): opaque tokens cannot be verified here, ask the issuer for a JWT access token",
+                "the token is not a signed JWT (RFC 7519), though it begins like one",
+            ),
+            Self::TokenOpaque => (
+                UNAUTHORIZED,
+                "token-opaque",
+                "the token is opaque: ask the issuer for a JWT access token (with Okta, from a custom authorization server, …/oauth2/…), or have [issuer.introspection] configured",
+            ),
+            Self::OktaOrgToken => (
+                UNAUTHORIZED,
+                "okta-org-token",
+                "the token is from Okta's org authorization server: only Okta can verify it, and it carries no groups; ask a custom authorization server (…/oauth2/default) for one",
             ),
             Self::CriticalHeader => (
                 UNAUTHORIZED,
@@ -88,10 +110,15 @@ impl Fault {
                 "token-type-not-allowed",
                 "the token's 'typ' is not that of an access token: it may be absent, JWT or at+jwt (RFC 9068)",
             ),
+            Self::KindNotAllowed => (
+                UNAUTHORIZED,
+                "token-type-not-allowed",
+                "the token is no access token, or does not say that it is one: send the access token, not the ID token",
+            ),
             Self::AlgorithmNotAllowed => (
                 UNAUTHORIZED,
                 "algorithm-not-allowed",
-                "the token's algorithm is not accepted: use RS256, RS384, RS512, PS256, ES256, ES384 or EdDSA",
+                "the token's algorithm is not accepted: use RS, PS or ES with 256, 384 or 512, or EdDSA",
             ),
             Self::IssuerMissing => (UNAUTHORIZED, "token-malformed", "the token has no readable 'iss' claim"),
             Self::IssuerUnknown => (
@@ -103,6 +130,16 @@ impl Fault {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "issuer-unavailable",
                 "the issuer's keys cannot be had at the moment: try again shortly",
+            ),
+            Self::IssuerBusy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "issuer-busy",
+                "too many opaque tokens wait for the issuer's word: try again shortly",
+            ),
+            Self::TokenInactive => (
+                UNAUTHORIZED,
+                "token-inactive",
+                "the issuer says that the token is not active: it is unknown, revoked or has expired",
             ),
             Self::KeyUnknown => (
                 UNAUTHORIZED,
@@ -135,6 +172,41 @@ impl Fault {
                 UNAUTHORIZED,
                 "token-not-yet-valid",
                 "the token is from the future ('nbf' or 'iat'): check both clocks",
+            ),
+            Self::ClientNotAllowed => (
+                StatusCode::FORBIDDEN,
+                "client-not-allowed",
+                "the token was issued to a client ('azp' or 'client_id') whose tokens are not accepted here",
+            ),
+            Self::BindingUnsupported => (
+                UNAUTHORIZED,
+                "token-binding-not-supported",
+                "the token is bound to a key ('cnf') in a way that cannot be checked here: only x5t#S256 can (RFC 8705)",
+            ),
+            Self::NotBound => (
+                UNAUTHORIZED,
+                "token-not-bound",
+                "the token is not bound to a client certificate ('cnf' with x5t#S256, RFC 8705), and has to be",
+            ),
+            Self::BindingMismatch => (
+                UNAUTHORIZED,
+                "token-binding-mismatch",
+                "the token is bound to a client certificate that this connection was not opened with (RFC 8705)",
+            ),
+            Self::CertificateMissing => (
+                UNAUTHORIZED,
+                "certificate-missing",
+                "a client certificate is needed: open the connection with one",
+            ),
+            Self::CertificateExpired => (
+                UNAUTHORIZED,
+                "certificate-expired",
+                "the client certificate has expired since the connection was opened: connect with a new one",
+            ),
+            Self::CertificateNameless => (
+                UNAUTHORIZED,
+                "certificate-nameless",
+                "the client certificate has no name to go by: it needs a URI or DNS name as subject alternative name",
             ),
             Self::SubjectMissing => {
                 (UNAUTHORIZED, "token-malformed", "the token has no readable 'sub' claim")

@@ -1,12 +1,12 @@
-//! One bounded HTTP GET: no redirects, no retries, a time-out and a size limit.
+//! One bounded HTTP exchange: no redirects, no retries, a time-out and a size limit.
 
 use bytes::Bytes;
 use http::header::ACCEPT;
 use http::{Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper_rustls::{ConfigBuilderExt, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
@@ -17,6 +17,9 @@ use std::time::Duration;
 
 /// From the first packet to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection is kept for the next request.
+const IDLE: Duration = Duration::from_secs(15);
 
 /// Largest answer in bytes.
 const MAX_ANSWER: usize = 1024 * 1024;
@@ -49,13 +52,21 @@ pub(super) enum FetchError {
     Body,
 }
 
-/// Fetches `url`; `ca` holds the only trust anchors, `None` means the system's. Clients are made anew each
-/// time: fetches are hours apart, and what changed on disk (anchors, resolver) is seen by the next one.
+/// What sends requests. One for each use: fetches of keys are hours apart, and what changed on disk (anchors, resolver) is
+/// seen by the next one; introspection keeps one, and its connections.
+pub(super) type Client = hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// Fetches `url`; `ca` holds the only trust anchors, `None` means the system's.
 pub(super) async fn get(url: &Uri, transport: Transport, ca: Option<&Path>) -> Result<Bytes, FetchError> {
-    tokio::time::timeout(TIMEOUT, exchange(url, transport, ca)).await.map_err(|_| FetchError::TimedOut)?
+    let client = client(transport, ca).await?;
+    let mut request = Request::new(Full::default());
+    *request.uri_mut() = url.clone();
+    request.headers_mut().insert(ACCEPT, http::HeaderValue::from_static("application/json"));
+    send(&client, request).await
 }
 
-async fn exchange(url: &Uri, transport: Transport, ca: Option<&Path>) -> Result<Bytes, FetchError> {
+/// A client for one issuer.
+pub(super) async fn client(transport: Transport, ca: Option<&Path>) -> Result<Client, FetchError> {
     let anchors = ca.map(Path::to_path_buf);
     let tls = tokio::task::spawn_blocking(move || client_config(anchors))
         .await
@@ -65,19 +76,22 @@ async fn exchange(url: &Uri, transport: Transport, ca: Option<&Path>) -> Result<
         Transport::Tls => builder.https_only(),
         Transport::PlainLoopback => builder.https_or_http(),
     };
-    let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new())
-        .pool_max_idle_per_host(0)
-        .build(connector.enable_http1().build());
+    let mut client = hyper_util::client::legacy::Client::builder(TokioExecutor::new());
+    Ok(client.pool_idle_timeout(IDLE).pool_timer(TokioTimer::new()).build(connector.enable_http1().build()))
+}
 
-    let mut request = Request::new(Empty::new());
-    *request.uri_mut() = url.clone();
-    request.headers_mut().insert(ACCEPT, http::HeaderValue::from_static("application/json"));
-    let answer = client.request(request).await.map_err(FetchError::Unreachable)?;
-    if answer.status() != StatusCode::OK {
-        return Err(FetchError::Status(answer.status()));
-    }
-    let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await.map_err(|_| FetchError::Body)?;
-    Ok(body.to_bytes())
+/// Sends a request; the answer must be 200.
+pub(super) async fn send(client: &Client, request: Request<Full<Bytes>>) -> Result<Bytes, FetchError> {
+    let exchange = async {
+        let answer = client.request(request).await.map_err(FetchError::Unreachable)?;
+        if answer.status() != StatusCode::OK {
+            return Err(FetchError::Status(answer.status()));
+        }
+        let body =
+            Limited::new(answer.into_body(), MAX_ANSWER).collect().await.map_err(|_| FetchError::Body)?;
+        Ok(body.to_bytes())
+    };
+    tokio::time::timeout(TIMEOUT, exchange).await.map_err(|_| FetchError::TimedOut)?
 }
 
 /// What is at the bottom of it: "client error (Connect)" alone helps nobody.

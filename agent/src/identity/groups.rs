@@ -27,7 +27,8 @@ pub(super) fn read(claims: &Map<String, Value>, path: &str) -> Result<Vec<String
     }
 }
 
-fn find<'a>(claims: &'a Map<String, Value>, path: &str) -> Result<Option<&'a Value>, Fault> {
+/// The claim of exactly that name, or at the end of the path.
+pub(super) fn find<'a>(claims: &'a Map<String, Value>, path: &str) -> Result<Option<&'a Value>, Fault> {
     if let Some(value) = claims.get(path) {
         return Ok(Some(value));
     }

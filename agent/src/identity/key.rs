@@ -1,5 +1,6 @@
 //! One public key of an issuer, bound to the algorithms it may verify (RFC 7517, RFC 7518).
 
+use super::es512;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::DecodingKey;
@@ -13,14 +14,37 @@ pub(super) enum Algorithm {
     Rs384,
     Rs512,
     Ps256,
+    Ps384,
+    Ps512,
     Es256,
     Es384,
+    Es512,
     EdDsa,
 }
 
+/// Those of one RSA key that says nothing of its use.
+const RSA: &[Algorithm] = &[
+    Algorithm::Rs256,
+    Algorithm::Rs384,
+    Algorithm::Rs512,
+    Algorithm::Ps256,
+    Algorithm::Ps384,
+    Algorithm::Ps512,
+];
+
 impl Algorithm {
-    const ALL: [Self; 7] =
-        [Self::Rs256, Self::Rs384, Self::Rs512, Self::Ps256, Self::Es256, Self::Es384, Self::EdDsa];
+    const ALL: [Self; 10] = [
+        Self::Rs256,
+        Self::Rs384,
+        Self::Rs512,
+        Self::Ps256,
+        Self::Ps384,
+        Self::Ps512,
+        Self::Es256,
+        Self::Es384,
+        Self::Es512,
+        Self::EdDsa,
+    ];
 
     /// By its registered name (RFC 7518, 3.1; RFC 8037, 3.1; RFC 9864 names EdDSA with this curve `Ed25519`); exact case.
     pub(super) fn from_name(name: &str) -> Option<Self> {
@@ -33,22 +57,29 @@ impl Algorithm {
             Self::Rs384 => &["RS384"],
             Self::Rs512 => &["RS512"],
             Self::Ps256 => &["PS256"],
+            Self::Ps384 => &["PS384"],
+            Self::Ps512 => &["PS512"],
             Self::Es256 => &["ES256"],
             Self::Es384 => &["ES384"],
+            Self::Es512 => &["ES512"],
             Self::EdDsa => &["EdDSA", "Ed25519"],
         }
     }
 
-    fn implementation(self) -> jsonwebtoken::Algorithm {
-        match self {
+    /// What `jsonwebtoken` calls it; it has no ES512.
+    fn implementation(self) -> Option<jsonwebtoken::Algorithm> {
+        Some(match self {
             Self::Rs256 => jsonwebtoken::Algorithm::RS256,
             Self::Rs384 => jsonwebtoken::Algorithm::RS384,
             Self::Rs512 => jsonwebtoken::Algorithm::RS512,
             Self::Ps256 => jsonwebtoken::Algorithm::PS256,
+            Self::Ps384 => jsonwebtoken::Algorithm::PS384,
+            Self::Ps512 => jsonwebtoken::Algorithm::PS512,
             Self::Es256 => jsonwebtoken::Algorithm::ES256,
             Self::Es384 => jsonwebtoken::Algorithm::ES384,
+            Self::Es512 => return None,
             Self::EdDsa => jsonwebtoken::Algorithm::EdDSA,
-        }
+        })
     }
 }
 
@@ -72,7 +103,14 @@ pub(super) struct Jwk {
 pub(super) struct Key {
     pub(super) id: Option<String>,
     algorithms: Vec<Algorithm>,
-    public: DecodingKey,
+    public: Public,
+}
+
+/// The public half, as its verifier takes it.
+enum Public {
+    /// RSA keys of less than 2048 bits or more than 8192 verify nothing there.
+    Jwt(DecodingKey),
+    P521(es512::Point),
 }
 
 impl fmt::Debug for Key {
@@ -94,15 +132,19 @@ impl Key {
         }
         let (public, by_type): (_, &[Algorithm]) = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
             ("RSA", None) => {
-                let (n, e) = (decode(jwk.n.as_deref())?, decode(jwk.e.as_deref())?);
-                let rsa = [Algorithm::Rs256, Algorithm::Rs384, Algorithm::Rs512, Algorithm::Ps256];
-                (DecodingKey::from_rsa_raw_components(&n, &e), &{ rsa })
+                let (n, e) = (integer(jwk.n.as_deref())?, integer(jwk.e.as_deref())?);
+                (Public::Jwt(DecodingKey::from_rsa_raw_components(&n, &e)), RSA)
             }
-            ("EC", Some("P-256")) => (point(jwk, 32)?, &[Algorithm::Es256]),
-            ("EC", Some("P-384")) => (point(jwk, 48)?, &[Algorithm::Es384]),
+            ("EC", Some("P-256")) => {
+                (Public::Jwt(DecodingKey::from_ec_der(&point(jwk, 32)?)), &[Algorithm::Es256])
+            }
+            ("EC", Some("P-384")) => {
+                (Public::Jwt(DecodingKey::from_ec_der(&point(jwk, 48)?)), &[Algorithm::Es384])
+            }
+            ("EC", Some("P-521")) => (Public::P521(es512::Point(point(jwk, 66)?)), &[Algorithm::Es512]),
             ("OKP", Some("Ed25519")) => {
                 let x = decode(jwk.x.as_deref()).filter(|x| x.len() == 32)?;
-                (DecodingKey::from_ed_der(&x), &[Algorithm::EdDsa])
+                (Public::Jwt(DecodingKey::from_ed_der(&x)), &[Algorithm::EdDsa])
             }
             _ => return None,
         };
@@ -120,14 +162,17 @@ impl Key {
 
     /// Whether `signature` (base64url) over `signed` was made with this key's private half.
     pub(super) fn verifies(&self, algorithm: Algorithm, signed: &str, signature: &str) -> bool {
-        self.fits(algorithm)
-            && jsonwebtoken::crypto::verify(
-                signature,
-                signed.as_bytes(),
-                &self.public,
-                algorithm.implementation(),
-            )
-            .unwrap_or(false)
+        if !self.fits(algorithm) {
+            return false;
+        }
+        match (&self.public, algorithm.implementation()) {
+            (Public::Jwt(key), Some(algorithm)) => {
+                jsonwebtoken::crypto::verify(signature, signed.as_bytes(), key, algorithm).unwrap_or(false)
+            }
+            (Public::P521(point), None) => point.verifies(signed, signature),
+            // `fits` keeps a key to the algorithms of its type.
+            (Public::Jwt(_), None) | (Public::P521(_), Some(_)) => false,
+        }
     }
 }
 
@@ -135,11 +180,18 @@ fn decode(part: Option<&str>) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(part?).ok().filter(|bytes| !bytes.is_empty())
 }
 
+/// A Base64urlUInt (RFC 7518, 2), without the leading zeros that some publish against it.
+fn integer(part: Option<&str>) -> Option<Vec<u8>> {
+    let bytes = decode(part)?;
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    Some(bytes[zeros..].to_vec()).filter(|bytes| !bytes.is_empty())
+}
+
 /// An uncompressed point (SEC 1, 2.3.3), coordinates of exactly `size` bytes (RFC 7518, 6.2.1.2).
-fn point(jwk: &Jwk, size: usize) -> Option<DecodingKey> {
+fn point(jwk: &Jwk, size: usize) -> Option<Vec<u8>> {
     let x = decode(jwk.x.as_deref()).filter(|x| x.len() == size)?;
     let y = decode(jwk.y.as_deref()).filter(|y| y.len() == size)?;
-    Some(DecodingKey::from_ec_der(&[&[4], x.as_slice(), y.as_slice()].concat()))
+    Some([&[4], x.as_slice(), y.as_slice()].concat())
 }
 
 #[cfg(test)]
@@ -155,11 +207,7 @@ mod tests {
     fn a_key_verifies_only_what_it_was_published_for() {
         let coordinate = URL_SAFE_NO_PAD.encode([7; 32]);
         let rows: &[(Value, &[Algorithm], &str)] = &[
-            (
-                json!({"kty": "RSA", "n": "qqqq", "e": "AQAB"}),
-                &[Algorithm::Rs256, Algorithm::Rs384, Algorithm::Rs512, Algorithm::Ps256],
-                "an RSA key with no alg",
-            ),
+            (json!({"kty": "RSA", "n": "qqqq", "e": "AQAB"}), RSA, "an RSA key with no alg"),
             (
                 json!({"kty": "RSA", "n": "qqqq", "e": "AQAB", "alg": "PS256"}),
                 &[Algorithm::Ps256],
@@ -201,7 +249,7 @@ mod tests {
     #[test]
     fn no_name_of_none_or_hmac_is_an_algorithm() {
         for name in
-            ["none", "None", "NONE", "nOnE", "", "HS256", "HS384", "HS512", "rs256", "ES512", "RS256 "]
+            ["none", "None", "NONE", "nOnE", "", "HS256", "HS384", "HS512", "rs256", "ES256K", "RS256 "]
         {
             assert_eq!(Algorithm::from_name(name), None, "{name:?}");
         }

@@ -1,14 +1,17 @@
 //! An issuer's keys over time: fetched when first needed, refreshed while they serve, kept when it is down.
 
-use super::discovery::{self, DiscoveryError};
+use super::discovery::{self, DiscoveryError, Published};
 use super::error::Fault;
+use super::fetch::Transport;
 use super::key::{Algorithm, Jwk, Key};
 use super::token::Token;
 use crate::config::settings::Issuer;
 use bytes::Bytes;
+use http::Uri;
 use serde::Deserialize;
 use serde_json::Value;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -46,6 +49,7 @@ pub(super) struct KeySet {
     keys: Vec<Key>,
     /// As fetched, to see whether the next fetch brings anything new.
     published: Bytes,
+    introspection: Option<(Uri, Transport)>,
     generation: u64,
     fetched: Instant,
 }
@@ -54,6 +58,11 @@ impl KeySet {
     /// Changes when, and only when, the published set changes.
     pub(super) fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Where to ask about opaque tokens.
+    pub(super) fn introspection(&self) -> Option<(Uri, Transport)> {
+        self.introspection.clone()
     }
 
     /// The keys that may have made a signature: those of that id, or all where the token names none.
@@ -78,12 +87,64 @@ pub(super) struct KeyStore {
     held: RwLock<Option<Arc<KeySet>>>,
     /// Held during a fetch, so that there is one at a time; when the last one ended.
     last_fetch: Mutex<Option<Instant>>,
+    /// Somebody keeps them fresh already.
+    kept: AtomicBool,
 }
 
 impl KeyStore {
     /// No keys yet.
     pub(super) fn new(issuer: &Issuer, timing: Timing) -> Self {
-        Self { issuer: issuer.clone(), timing, held: RwLock::default(), last_fetch: Mutex::default() }
+        let refresh_after = issuer.refresh.map_or(timing.refresh_after, Duration::from_secs);
+        Self {
+            issuer: issuer.clone(),
+            timing: Timing { refresh_after, ..timing },
+            held: RwLock::default(),
+            last_fetch: Mutex::default(),
+            kept: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether another config's issuer has the same keys.
+    pub(super) fn serves(&self, issuer: &Issuer) -> bool {
+        let of =
+            |issuer: &Issuer| (issuer.url.clone(), issuer.ca.clone(), issuer.region.clone(), issuer.refresh);
+        of(&self.issuer) == of(issuer)
+    }
+
+    /// Fetches the keys now, and then whenever they are due, until nobody needs them any more: a key that its issuer withdrew
+    /// stops serving though nobody calls meanwhile, and an issuer that was down at the start is found when it is back.
+    pub(super) fn keep_fresh(self: &Arc<Self>) {
+        if self.kept.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let store = Arc::downgrade(self);
+        tokio::spawn(async move {
+            let mut failures = 0_u32;
+            while let Some(pause) = Self::look_after(&store, &mut failures).await {
+                tokio::time::sleep(pause).await;
+            }
+        });
+    }
+
+    /// One look; how long until the next, or `None` once the store is gone.
+    async fn look_after(store: &Weak<Self>, failures: &mut u32) -> Option<Duration> {
+        let store = store.upgrade()?;
+        let Timing { refresh_after, retry, .. } = store.timing;
+        let age = |set: Arc<KeySet>| set.fetched.elapsed();
+        if store.held().map(age).is_none_or(|age| age >= refresh_after) {
+            store.refresh(retry).await;
+        }
+        match store.held().map(age).filter(|age| *age < refresh_after) {
+            Some(age) => {
+                *failures = 0;
+                Some(refresh_after - age)
+            }
+            // Who calls meanwhile asks for itself, so that this may take its time.
+            None => {
+                *failures = (*failures + 1).min(6);
+                Some(retry.max(Duration::from_millis(10)) * (1 << *failures))
+            }
+        }
     }
 
     /// Keys that may serve now; waits for a fetch only when there are none.
@@ -133,7 +194,8 @@ impl KeyStore {
         if last.is_some_and(|ended| ended.elapsed() < pause) {
             return;
         }
-        let fetched = discovery::fetch_key_set(&self.issuer).await.and_then(|published| self.read(published));
+        let fetched =
+            discovery::fetch_published(&self.issuer).await.and_then(|published| self.read(published));
         *last = Some(Instant::now());
         match fetched {
             Ok(set) => *self.held.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(set)),
@@ -149,12 +211,15 @@ impl KeyStore {
         }
     }
 
-    fn read(&self, published: Bytes) -> Result<KeySet, DiscoveryError> {
+    fn read(
+        &self,
+        Published { keys: published, introspection }: Published,
+    ) -> Result<KeySet, DiscoveryError> {
         let before = self.held();
         let unchanged = before.as_ref().is_some_and(|set| set.published == published);
         let generation = before.map_or(0, |set| set.generation) + u64::from(!unchanged);
         let keys = parse(&published)?;
-        Ok(KeySet { keys, published, generation, fetched: Instant::now() })
+        Ok(KeySet { keys, published, introspection, generation, fetched: Instant::now() })
     }
 }
 

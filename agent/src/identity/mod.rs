@@ -32,32 +32,49 @@
 //!   rotation needs no restart and a flood of made-up key ids no traffic.
 //! - No token, subject or claim reaches a log, an error or a `Debug` output.
 //!
+//! - A token that is bound to a client certificate (RFC 8705) is good on a connection that was opened with it, and on no
+//!   other; one that is bound in another way is refused, since it is no bearer token.
+//! - What a token proved is remembered by the token's SHA-256 until it expires or its issuer publishes other keys; finding it
+//!   takes a shared lock for a moment, and none is held while anything is awaited.
+//!
+//! An opaque token is asked about where that is configured (introspection.rs); the answer is checked like a token's claims.
+//! A client certificate (certificate.rs) is a factor more, which a rule may ask for, or, if the config says so, an identity.
+//!
 //! ## What it does not do
-//! It keeps no sessions, asks no introspection endpoint (RFC 7662) and follows no revocation: a token is
-//! good until it expires, as its issuer said. It decides nothing: groups become rights in `policy`.
-//! Opaque access tokens (those of Okta's org authorization server, for one) cannot be verified offline and
-//! are refused as malformed; a custom authorization server there issues JWTs.
+//! It keeps no sessions and follows no revocation of JWTs: such a token is good until it expires, as its issuer said. It
+//! decides nothing: groups become rights in `policy`.
 
 mod cache;
+mod certificate;
+mod claims;
 mod credential;
 mod discovery;
 mod error;
+mod es512;
+mod examine;
 mod fetch;
 mod groups;
+mod introspection;
 mod key;
 mod keys;
+pub(crate) mod okta;
 mod token;
 
+pub use certificate::ClientCertificate;
 pub use error::AuthenticationError;
+pub use examine::{Examination, Origin};
 pub use keys::Timing;
 
 use crate::config::settings::Issuer;
 use bailiwick_policy::Principal;
 use cache::TokenCache;
+use claims::Proven;
 use error::Fault;
 use http::HeaderMap;
+use introspection::Introspection;
 use keys::KeyStore;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use token::Token;
@@ -66,12 +83,15 @@ use token::Token;
 pub struct Authenticator {
     issuers: Vec<Trusted>,
     cache: TokenCache,
+    /// A certificate alone is an identity.
+    certificates: bool,
 }
 
-/// An issuer and the keys it publishes.
+/// An issuer, the keys it publishes, and how to ask it about opaque tokens.
 struct Trusted {
     issuer: Issuer,
     keys: Arc<KeyStore>,
+    introspection: Option<Introspection>,
 }
 
 impl fmt::Debug for Authenticator {
@@ -90,76 +110,195 @@ impl Authenticator {
     /// As [`Self::new`], with other periods for the keys than the default ones.
     #[must_use]
     pub fn with_timing(issuers: Vec<Issuer>, timing: Timing) -> Self {
-        let trust = |issuer: Issuer| Trusted { keys: Arc::new(KeyStore::new(&issuer, timing)), issuer };
-        Self { issuers: issuers.into_iter().map(trust).collect(), cache: TokenCache::default() }
+        Self::over(issuers, |issuer| Arc::new(KeyStore::new(issuer, timing)))
     }
 
     /// An authenticator for other issuers that goes on with the keys of those that are unchanged. Tokens that were verified
     /// before are verified anew: what they must hold may have changed.
     #[must_use]
     pub fn with_issuers(&self, issuers: Vec<Issuer>, timing: Timing) -> Self {
-        let known = |issuer: &Issuer| self.issuers.iter().find(|trusted| trusted.issuer == *issuer);
-        let trust = |issuer: Issuer| {
-            let keys = known(&issuer).map_or_else(
-                || Arc::new(KeyStore::new(&issuer, timing)),
-                |trusted| Arc::clone(&trusted.keys),
-            );
-            Trusted { keys, issuer }
-        };
-        Self { issuers: issuers.into_iter().map(trust).collect(), cache: TokenCache::default() }
+        Self::over(issuers, |issuer| {
+            let known = self.issuers.iter().find(|trusted| trusted.keys.serves(issuer));
+            known.map_or_else(|| Arc::new(KeyStore::new(issuer, timing)), |trusted| Arc::clone(&trusted.keys))
+        })
     }
 
-    /// Fetches every issuer's keys in the background, so that an issuer that cannot be reached is said when the
-    /// agent starts and not when the first caller comes. Call it inside a runtime.
-    pub fn warm_up(&self) {
-        for trusted in &self.issuers {
-            let keys = Arc::clone(&trusted.keys);
-            // An error has been logged where it happened; callers get their own.
-            tokio::spawn(async move { keys.current().await.map(drop) });
+    fn over(issuers: Vec<Issuer>, keys: impl Fn(&Issuer) -> Arc<KeyStore>) -> Self {
+        let trust = |issuer: Issuer| Trusted {
+            keys: keys(&issuer),
+            introspection: Introspection::of(&issuer),
+            issuer,
+        };
+        Self {
+            issuers: issuers.into_iter().map(trust).collect(),
+            cache: TokenCache::default(),
+            certificates: false,
         }
     }
 
-    /// Reads `Authorization: Bearer`, verifies signature, issuer, audience, times, and reads the groups.
+    /// The same, taking a client certificate alone for an identity, or not.
+    #[must_use]
+    pub fn taking_certificates(self, certificates: bool) -> Self {
+        Self { certificates, ..self }
+    }
+
+    /// Reads the secrets that it needs.
+    ///
+    /// # Errors
+    /// names the file that holds no usable secret
+    pub fn read_secrets(&self) -> io::Result<()> {
+        self.issuers
+            .iter()
+            .filter_map(|trusted| trusted.introspection.as_ref())
+            .try_for_each(Introspection::read_secret)
+    }
+
+    /// Keeps every issuer's keys fetched in the background, so that an issuer that cannot be reached is said when the
+    /// agent starts and not when the first caller comes. Call it inside a runtime.
+    pub fn warm_up(&self) {
+        for trusted in &self.issuers {
+            trusted.keys.keep_fresh();
+        }
+    }
+
+    /// Reads `Authorization: Bearer`, verifies signature, issuer, audience, times, and reads the groups. `certificate` is
+    /// the one that the connection was opened with.
     ///
     /// # Errors
     /// [`AuthenticationError`], with a status (400, 401, 403 or 503), a kebab-case code and a message;
     /// never the token.
-    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, AuthenticationError> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
-        self.authenticate_at(headers, now).await
+    pub async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        certificate: Option<&ClientCertificate>,
+    ) -> Result<Arc<Principal>, AuthenticationError> {
+        self.authenticate_at(headers, certificate, now()).await
     }
 
     /// As [`Self::authenticate`], at `now` seconds after the epoch.
-    async fn authenticate_at(&self, headers: &HeaderMap, now: u64) -> Result<Principal, AuthenticationError> {
-        let text = credential::bearer(headers)?;
-        let token = Token::parse(text)?;
-        let trusted = self
-            .issuers
-            .iter()
-            .find(|trusted| trusted.issuer.url == token.issuer())
-            .ok_or(Fault::IssuerUnknown)?;
-        let blame = |fault: Fault| fault.told_of(&trusted.issuer.url);
+    async fn authenticate_at(
+        &self,
+        headers: &HeaderMap,
+        certificate: Option<&ClientCertificate>,
+        now: u64,
+    ) -> Result<Arc<Principal>, AuthenticationError> {
+        if certificate.is_some_and(|certificate| now >= certificate.good_until) {
+            return Err(Fault::CertificateExpired.into());
+        }
+        let text = match credential::bearer(headers) {
+            Ok(text) => text,
+            Err(Fault::NoCredentials) if self.certificates && certificate.is_some() => {
+                return Ok(by_certificate(certificate)?);
+            }
+            Err(fault) => return Err(fault.into()),
+        };
+        bind(self.prove(text, now).await?, certificate)
+    }
+
+    /// What a token proves, whoever shows it.
+    async fn prove(&self, text: &str, now: u64) -> Result<Proven, AuthenticationError> {
+        let token = match Token::parse(text) {
+            Ok(token) => token,
+            Err(Fault::TokenOpaque) => return self.ask_about(text, now).await,
+            Err(fault) => return Err(fault.into()),
+        };
+        let trusted = self.issuer_of(&token)?;
+        let blame = |fault: Fault| match fault {
+            Fault::KeyUnknown | Fault::SignatureInvalid | Fault::AudienceMismatch
+                if okta::is_org_server(&trusted.issuer.url) =>
+            {
+                Fault::OktaOrgToken.told_of(&trusted.issuer.url)
+            }
+            fault => fault.told_of(&trusted.issuer.url),
+        };
 
         let keys = trusted.keys.current().await.map_err(blame)?;
         let digest = TokenCache::digest(text);
-        if let Some(principal) = self.cache.get(&digest, keys.generation(), now) {
-            return Ok(principal);
+        if let Some(proven) = self.cache.get(&digest, keys.generation(), now) {
+            return Ok(proven);
         }
 
         let keys = trusted.keys.holding(&token, keys).await.map_err(blame)?;
         token.verify_signature(&keys).map_err(blame)?;
         let verified = token.verify_claims(&trusted.issuer, now).map_err(blame)?;
-        self.cache.put(digest, keys.generation(), verified.good_until, now, &verified.principal);
-        Ok(verified.principal)
+        let good_until = verified.good_until.unwrap_or(now);
+        self.cache.put(digest, keys.generation(), good_until, now, verified.proven.clone());
+        Ok(verified.proven)
     }
+
+    /// The issuer that a token claims to be from.
+    fn issuer_of(&self, token: &Token<'_>) -> Result<&Trusted, Fault> {
+        let found = self.issuers.iter().find(|trusted| trusted.issuer.url == token.issuer());
+        found.ok_or_else(|| {
+            if okta::is_org_token(token.issuer(), token.claims()) {
+                Fault::OktaOrgToken
+            } else {
+                Fault::IssuerUnknown
+            }
+        })
+    }
+
+    /// What an opaque token proves: its issuer says it.
+    async fn ask_about(&self, text: &str, now: u64) -> Result<Proven, AuthenticationError> {
+        let asked = |trusted: &Trusted| trusted.introspection.is_some();
+        let (trusted, introspection) = self
+            .issuers
+            .iter()
+            .find(|trusted| asked(trusted))
+            .and_then(|trusted| Some((trusted, trusted.introspection.as_ref()?)))
+            .ok_or(Fault::TokenOpaque)?;
+        // No key vouches for these.
+        const GENERATION: u64 = 0;
+        let digest = TokenCache::digest(text);
+        if let Some(proven) = self.cache.get(&digest, GENERATION, now) {
+            return Ok(proven);
+        }
+        let verified = introspection
+            .ask(text, &digest, &trusted.keys, now)
+            .await
+            .map_err(|fault| fault.told_of(&trusted.issuer.url))?;
+        let good_until = verified.good_until.unwrap_or(now);
+        self.cache.put(digest, GENERATION, good_until, now, verified.proven.clone());
+        Ok(verified.proven)
+    }
+}
+
+/// The principal with its certificate, if the token may be used with that.
+fn bind(
+    Proven { principal, bound_to }: Proven,
+    certificate: Option<&ClientCertificate>,
+) -> Result<Arc<Principal>, AuthenticationError> {
+    if bound_to.is_some() && certificate.map(|shown| shown.thumbprint) != bound_to {
+        return Err(Fault::BindingMismatch.told_of(&principal.issuer));
+    }
+    Ok(match certificate {
+        None => principal,
+        Some(shown) => Arc::new(Principal { certificate: shown.names.clone(), ..(*principal).clone() }),
+    })
+}
+
+/// Whom a certificate names, where that is enough.
+fn by_certificate(certificate: Option<&ClientCertificate>) -> Result<Arc<Principal>, Fault> {
+    let certificate = certificate.ok_or(Fault::CertificateMissing)?;
+    Ok(Arc::new(Principal {
+        issuer: Principal::BY_CERTIFICATE.to_owned(),
+        subject: certificate.subject().ok_or(Fault::CertificateNameless)?.to_owned(),
+        certificate: certificate.names.clone(),
+        ..Principal::default()
+    }))
+}
+
+/// Seconds after the epoch; before it, zero, at which no token is valid yet.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
 }
 
 /// Reads a token and checks its claims as if its signature had been verified. For fuzzing only: the agent is never
 /// built with this.
 #[cfg(fuzzing)]
-pub fn believe(text: &str, issuer: &Issuer, now: u64) -> Result<Principal, AuthenticationError> {
+pub fn believe(text: &str, issuer: &Issuer, now: u64) -> Result<Arc<Principal>, AuthenticationError> {
     let token = Token::parse(text)?;
-    Ok(token.verify_claims(issuer, now)?.principal)
+    Ok(token.verify_claims(issuer, now)?.proven.principal)
 }
 
 #[cfg(test)]

@@ -1,12 +1,15 @@
 //! The whole path from header to principal, against a small issuer on loopback.
 
 use super::*;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{
+    self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, RsaEncoding, RsaKeyPair,
+};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
-use jsonwebtoken::{Algorithm, EncodingKey};
-use rcgen::{KeyPair, PublicKeyData};
 use serde_json::{Value, json};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,48 +19,72 @@ use tokio::net::TcpListener;
 
 const NOW: u64 = 1_800_000_000;
 
+/// All that are accepted.
+const ALGORITHMS: [&str; 10] =
+    ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"];
+
 /// A signing key and its JWK.
 struct Signer {
     algorithm: &'static str,
-    implementation: Algorithm,
-    private: EncodingKey,
+    private: Private,
     jwk: Value,
+}
+
+enum Private {
+    Rsa(RsaKeyPair, &'static dyn RsaEncoding),
+    Ec(EcdsaKeyPair),
+    Ed(Ed25519KeyPair),
 }
 
 impl Signer {
     fn new(kid: &str, algorithm: &'static str) -> Self {
-        let (kind, implementation) = match algorithm {
-            "ES256" => (&rcgen::PKCS_ECDSA_P256_SHA256, Algorithm::ES256),
-            "ES384" => (&rcgen::PKCS_ECDSA_P384_SHA384, Algorithm::ES384),
-            "EdDSA" => (&rcgen::PKCS_ED25519, Algorithm::EdDSA),
-            "RS256" => (&rcgen::PKCS_RSA_SHA256, Algorithm::RS256),
-            "RS384" => (&rcgen::PKCS_RSA_SHA256, Algorithm::RS384),
-            "RS512" => (&rcgen::PKCS_RSA_SHA256, Algorithm::RS512),
-            "PS256" => (&rcgen::PKCS_RSA_SHA256, Algorithm::PS256),
+        let b64 = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let curve = |signing: &'static EcdsaSigningAlgorithm, crv: &str| {
+            let pair = EcdsaKeyPair::generate(signing).unwrap();
+            let point = pair.public_key().as_ref();
+            let half = (point.len() - 1) / 2;
+            let (x, y) = (b64(&point[1..=half]), b64(&point[1 + half..]));
+            let jwk = json!({"kty": "EC", "crv": crv, "kid": kid, "x": x, "y": y});
+            (Private::Ec(pair), jwk)
+        };
+        let rsa = |encoding: &'static dyn RsaEncoding| {
+            let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+            let (n, e) = rsa_components(pair.public_key().as_ref());
+            let jwk = json!({"kty": "RSA", "kid": kid, "n": b64(n), "e": b64(e)});
+            (Private::Rsa(pair, encoding), jwk)
+        };
+        let (private, jwk) = match algorithm {
+            "ES256" => curve(&signature::ECDSA_P256_SHA256_FIXED_SIGNING, "P-256"),
+            "ES384" => curve(&signature::ECDSA_P384_SHA384_FIXED_SIGNING, "P-384"),
+            "ES512" => curve(&signature::ECDSA_P521_SHA512_FIXED_SIGNING, "P-521"),
+            "RS256" => rsa(&signature::RSA_PKCS1_SHA256),
+            "RS384" => rsa(&signature::RSA_PKCS1_SHA384),
+            "RS512" => rsa(&signature::RSA_PKCS1_SHA512),
+            "PS256" => rsa(&signature::RSA_PSS_SHA256),
+            "PS384" => rsa(&signature::RSA_PSS_SHA384),
+            "PS512" => rsa(&signature::RSA_PSS_SHA512),
+            "EdDSA" => {
+                let pair = Ed25519KeyPair::generate().unwrap();
+                let jwk =
+                    json!({"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": b64(pair.public_key().as_ref())});
+                (Private::Ed(pair), jwk)
+            }
             other => panic!("no signer for {other}"),
         };
-        let pair = KeyPair::generate_for(kind).unwrap();
-        let raw = pair.der_bytes();
-        let b64 = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-        let (private, jwk) = match algorithm {
-            "ES256" | "ES384" => {
-                let half = (raw.len() - 1) / 2;
-                let crv = if half == 32 { "P-256" } else { "P-384" };
-                let (x, y) = (b64(&raw[1..=half]), b64(&raw[1 + half..]));
-                let private = EncodingKey::from_ec_der(pair.serialized_der());
-                (private, json!({"kty": "EC", "crv": crv, "kid": kid, "x": x, "y": y}))
+        Self { algorithm, private, jwk }
+    }
+
+    fn sign(&self, message: &[u8]) -> Vec<u8> {
+        let random = SystemRandom::new();
+        match &self.private {
+            Private::Rsa(pair, encoding) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(*encoding, &random, message, &mut signature).unwrap();
+                signature
             }
-            "EdDSA" => {
-                let private = EncodingKey::from_ed_der(pair.serialized_der());
-                (private, json!({"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": b64(raw)}))
-            }
-            _ => {
-                let (n, e) = rsa_components(raw);
-                let private = EncodingKey::from_rsa_pem(pair.serialize_pem().as_bytes()).unwrap();
-                (private, json!({"kty": "RSA", "kid": kid, "n": b64(n), "e": b64(e)}))
-            }
-        };
-        Self { algorithm, implementation, private, jwk }
+            Private::Ec(pair) => pair.sign(&random, message).unwrap().as_ref().to_vec(),
+            Private::Ed(pair) => pair.sign(message).as_ref().to_vec(),
+        }
     }
 
     fn token(&self, claims: &Value) -> String {
@@ -67,8 +94,7 @@ impl Signer {
     fn token_with(&self, header: &Value, claims: &Value) -> String {
         let encode = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
         let signed = format!("{}.{}", encode(header), encode(claims));
-        let signature =
-            jsonwebtoken::crypto::sign(signed.as_bytes(), &self.private, self.implementation).unwrap();
+        let signature = URL_SAFE_NO_PAD.encode(self.sign(signed.as_bytes()));
         format!("{signed}.{signature}")
     }
 }
@@ -96,6 +122,9 @@ struct Provider {
     up: AtomicBool,
     fetches: AtomicUsize,
     claims_to_be: Mutex<Option<String>>,
+    /// What it says of opaque tokens (RFC 7662).
+    opaque: Mutex<Vec<(&'static str, Value)>>,
+    introspections: AtomicUsize,
 }
 
 impl Provider {
@@ -107,6 +136,8 @@ impl Provider {
             up: AtomicBool::new(true),
             fetches: AtomicUsize::new(0),
             claims_to_be: Mutex::default(),
+            opaque: Mutex::default(),
+            introspections: AtomicUsize::new(0),
         });
         let serving = Arc::clone(&provider);
         tokio::spawn(async move {
@@ -114,9 +145,13 @@ impl Provider {
                 if !serving.up.load(Ordering::SeqCst) {
                     continue;
                 }
-                let mut head = vec![0; 4096];
-                let read = socket.read(&mut head).await.unwrap_or(0);
-                let body = serving.answer(&String::from_utf8_lossy(&head[..read])).to_string();
+                let mut request = Vec::new();
+                while !is_whole(&request) {
+                    if socket.read_buf(&mut request).await.unwrap_or(0) == 0 {
+                        break;
+                    }
+                }
+                let body = serving.answer(&String::from_utf8_lossy(&request)).to_string();
                 let answer = format!(
                     "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
                     body.len()
@@ -132,20 +167,25 @@ impl Provider {
             self.fetches.fetch_add(1, Ordering::SeqCst);
             return json!({"keys": *self.keys.lock().unwrap()});
         }
+        if request.starts_with("POST /introspect ") {
+            self.introspections.fetch_add(1, Ordering::SeqCst);
+            // bailiwick:s%2Bcret
+            assert!(request.contains("authorization: Basic YmFpbGl3aWNrOnMlMkJjcmV0"), "{request}");
+            let (_, form) = request.split_once("\r\n\r\n").unwrap();
+            let known = self.opaque.lock().unwrap();
+            let found =
+                known.iter().find(|(token, _)| form == format!("token_type_hint=access_token&token={token}"));
+            return found.map_or_else(|| json!({"active": false}), |(_, says)| says.clone());
+        }
         assert!(request.starts_with("GET /.well-known/openid-configuration "), "{request}");
         let issuer = self.claims_to_be.lock().unwrap().clone().unwrap_or_else(|| self.url.clone());
-        json!({"issuer": issuer, "jwks_uri": format!("{}/keys", self.url)})
+        json!({"issuer": issuer, "jwks_uri": format!("{}/keys", self.url),
+            "introspection_endpoint": format!("{}/introspect", self.url)})
     }
 
     fn issuer(&self) -> Issuer {
-        Issuer {
-            url: self.url.clone(),
-            audience: "bailiwick".into(),
-            groups_claim: "groups".into(),
-            region: bailiwick_policy::Name::new("eu").unwrap(),
-            ca: None,
-            leeway: 30,
-        }
+        let region = bailiwick_policy::Name::new("eu").unwrap();
+        Issuer { leeway: 30, ..Issuer::new(&self.url, "bailiwick", region) }
     }
 
     fn claims(&self) -> Value {
@@ -157,12 +197,20 @@ impl Provider {
     }
 }
 
+/// Whether all of a request has come, its body included.
+fn is_whole(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request).to_ascii_lowercase();
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    length.is_none_or(|length| body.len() >= length.parse().unwrap())
+}
+
 fn bearer(token: &str) -> HeaderMap {
     HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {token}")).unwrap())])
 }
 
 async fn code(authenticator: &Authenticator, token: &str, now: u64) -> &'static str {
-    match authenticator.authenticate_at(&bearer(token), now).await {
+    match authenticator.authenticate_at(&bearer(token), None, now).await {
         Ok(_) => "ok",
         Err(error) => error.code,
     }
@@ -182,15 +230,12 @@ fn with(claims: &Value, changes: Value) -> Value {
 
 #[tokio::test]
 async fn every_accepted_algorithm_verifies_with_its_own_key() {
-    let signers: Vec<_> = ["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA"]
-        .into_iter()
-        .map(|algorithm| Signer::new(algorithm, algorithm))
-        .collect();
+    let signers: Vec<_> = ALGORITHMS.into_iter().map(|algorithm| Signer::new(algorithm, algorithm)).collect();
     let provider = Provider::start(signers.iter().map(|signer| signer.jwk.clone()).collect()).await;
     let authenticator = Authenticator::new(vec![provider.issuer()]);
     for signer in &signers {
         let token = signer.token(&provider.claims());
-        let principal = authenticator.authenticate_at(&bearer(&token), NOW).await.unwrap();
+        let principal = authenticator.authenticate_at(&bearer(&token), None, NOW).await.unwrap();
         assert_eq!(principal.subject, "ada", "{}", signer.algorithm);
         assert_eq!(principal.groups, ["ml"]);
         assert_eq!(principal.issuer, provider.url);
@@ -202,6 +247,16 @@ async fn every_accepted_algorithm_verifies_with_its_own_key() {
         assert_eq!(code(&authenticator, &forged, NOW).await, "signature-invalid", "{}", signer.algorithm);
     }
     assert_eq!(provider.fetched(), 1, "one fetch serves every token");
+}
+
+#[tokio::test]
+async fn a_modulus_with_a_leading_zero_is_the_same_modulus() {
+    let mut signer = Signer::new("k1", "RS256");
+    let modulus = URL_SAFE_NO_PAD.decode(signer.jwk["n"].as_str().unwrap()).unwrap();
+    signer.jwk["n"] = URL_SAFE_NO_PAD.encode([&[0], modulus.as_slice()].concat()).into();
+    let provider = Provider::start(vec![signer.jwk.clone()]).await;
+    let authenticator = Authenticator::new(vec![provider.issuer()]);
+    assert_eq!(code(&authenticator, &signer.token(&provider.claims()), NOW).await, "ok");
 }
 
 #[tokio::test]
@@ -293,13 +348,23 @@ async fn headers_decide_before_any_key_is_touched() {
     let token = stranger.token_with(&header, &provider.claims());
     assert_eq!(code(&authenticator, &token, NOW).await, "signature-invalid", "signed with the key it brings");
     for (text, why) in [
-        ("opaque", "an opaque token"),
         ("a.b", "two parts"),
         ("a.b.c", "not base64url of JSON"),
-        ("a.b.c.d.e", "an encrypted token"),
+        ("a.b.c.d.e", "five parts that are none of JWE"),
         ("..", "empty parts"),
+        ("opaque", "a reference"),
     ] {
-        assert_eq!(code(&authenticator, text, NOW).await, "token-malformed", "{why}");
+        assert_eq!(code(&authenticator, text, NOW).await, "token-opaque", "{why}");
+    }
+    let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"ES256"}"#);
+    let encrypted = URL_SAFE_NO_PAD.encode(r#"{"alg":"RSA-OAEP","enc":"A256GCM"}"#);
+    for (text, expected, why) in [
+        (header.clone(), "token-malformed", "a header alone"),
+        (format!("{header}.e30"), "token-malformed", "two parts"),
+        (format!("{header}.b.c"), "token-malformed", "claims that are none"),
+        (format!("{encrypted}.b.c.d.e"), "algorithm-not-allowed", "an encrypted token"),
+    ] {
+        assert_eq!(code(&authenticator, &text, NOW).await, expected, "{why}");
     }
 }
 
@@ -344,7 +409,7 @@ async fn a_provider_that_is_down_denies_its_own_callers_and_recovers() {
     let timing = Timing { retry: Duration::from_millis(50), ..Timing::default() };
     let authenticator = Authenticator::with_timing(vec![down.issuer(), up.issuer()], timing);
     let token = signer.token(&down.claims());
-    let error = authenticator.authenticate_at(&bearer(&token), NOW).await.unwrap_err();
+    let error = authenticator.authenticate_at(&bearer(&token), None, NOW).await.unwrap_err();
     assert_eq!((error.status.as_u16(), error.code), (503, "issuer-unavailable"));
     assert_eq!(error.issuer.as_deref(), Some(down.url.as_str()));
     assert_eq!(
@@ -403,3 +468,7 @@ async fn a_verified_token_is_remembered_until_it_expires() {
     assert_eq!(code(&authenticator, &token, NOW + 330).await, "token-expired");
     assert!(!format!("{authenticator:?}").contains("ada"));
 }
+
+mod bindings;
+mod opaque;
+mod providers;

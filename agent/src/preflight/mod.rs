@@ -17,6 +17,7 @@
 //!
 //! What it does not do: it changes nothing, and it does not try the attacks; `status` says whether the guard stands.
 
+mod network;
 mod processes;
 mod systemd;
 
@@ -38,7 +39,7 @@ macro_rules! weaknesses {
 
             /// Its name in the config and in reports.
             #[must_use]
-            pub fn as_str(self) -> &'static str {
+            pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }
             }
 
@@ -70,6 +71,10 @@ weaknesses! {
     Devices = "devices": "2 (unknown means no)",
     /// A process outside the slice holds a listening socket on the model's port.
     ForeignListener = "foreign-listener": "1 (only way in)",
+    /// The kernel may give the model's port to whoever asks for any port.
+    EphemeralPort = "ephemeral-port": "1 (only way in)",
+    /// The kernel cannot end connections from before the guard.
+    StandingSockets = "standing-sockets": "1 (only way in)",
 }
 
 /// How much a finding matters.
@@ -123,6 +128,7 @@ pub fn everything(settings: Option<&Settings>) -> Vec<Finding> {
     findings.extend(of_neighbours(&site, &settings.kernel));
     for subject in subjects(settings) {
         findings.extend(of_units(&subject));
+        findings.extend(network::of_port(&subject));
         findings.extend(processes::findings(&subject, &site.cgroup_root));
     }
     accept(findings, settings)
@@ -163,6 +169,12 @@ impl Finding {
             model: Some(subject.name.clone()),
             ..Self::new(weakness.as_str(), Grade::Weak, found, Some(cure))
         }
+    }
+
+    /// A weakness of the host, whatever the model.
+    fn weak_host(weakness: Weakness, found: impl Into<String>, cure: &str) -> Self {
+        let finding = Self::new(weakness.as_str(), Grade::Weak, found.into(), Some(cure.to_owned()));
+        Self { law: Some(weakness.law()), ..finding }
     }
 
     fn about(mut self, subject: &Subject) -> Self {
@@ -261,6 +273,7 @@ fn of_kernel(kernel: &Kernel) -> Vec<Finding> {
         ),
         (true, _) | (false, false) => Finding::good("memlock", "maps do not meet a limit"),
     });
+    findings.push(network::of_sockets(&kernel.socket_destroy));
     findings
 }
 

@@ -1,18 +1,22 @@
 //! A request body: read strictly, stripped of who calls, masked.
 
-use super::shape::{IDENTITY, IDENTITY_IN_METADATA, TEXT_PARTS, UNREADABLE};
+use super::rewrite::{Rewriting, rewrite};
+use super::shape::{TEXT_PARTS, UNREADABLE};
 use super::{Endpoint, ProtocolError};
-use bailiwick_masking::json::{self, Document, Edits, Kind, Node};
+use bailiwick_masking::json::{self, Document, Kind, Node};
 use bailiwick_masking::{Findings, Masker};
 use bailiwick_policy::Operation;
 use bytes::Bytes;
 
 /// A request body, ready for the model.
 pub struct Request {
-    /// Masked, identity fields removed (`user`, `safety_identifier`, `prompt_cache_key`, `metadata.user_id`), else byte for byte.
+    /// Masked, identity fields removed or replaced (`user`, `safety_identifier`, `prompt_cache_key`, `metadata.user_id`, those
+    /// of the config), the answer's length bounded where that is limited, else byte for byte.
     pub body: Bytes,
     /// The caller asked for a stream.
     pub streamed: bool,
+    /// Tokens of the longest answer that it asks for; zero where it does not say.
+    pub max_tokens: u64,
     /// What was masked.
     pub findings: Findings,
 }
@@ -31,11 +35,18 @@ impl std::fmt::Debug for Request {
 ///
 /// # Errors
 /// [`ProtocolError`], never with the body's text in it: `body-not-json`, `body-not-an-object`, `duplicate-key`,
-/// `stream-not-boolean` (400), `body-not-expected` (400), `content-not-inspectable`, `blocked-by-mask` (422).
-pub fn request(endpoint: &Endpoint, body: &[u8], masker: &Masker) -> Result<Request, ProtocolError> {
+/// `stream-not-boolean` (400), `body-not-expected` (400), `max-tokens-exceeded` (413), `content-not-inspectable`,
+/// `blocked-by-mask` (422).
+pub fn request(
+    endpoint: &Endpoint,
+    body: &[u8],
+    rewriting: &Rewriting<'_>,
+    masker: &Masker,
+) -> Result<Request, ProtocolError> {
     match endpoint.operation {
         Operation::Models if body.is_empty() => {
-            return Ok(Request { body: Bytes::new(), streamed: false, findings: Findings::default() });
+            let (body, findings) = (Bytes::new(), Findings::default());
+            return Ok(Request { body, streamed: false, max_tokens: 0, findings });
         }
         Operation::Models => {
             return Err(ProtocolError::bad_request(
@@ -63,37 +74,14 @@ pub fn request(endpoint: &Endpoint, body: &[u8], masker: &Masker) -> Result<Requ
     if !masker.is_empty() {
         inspectable(&document)?;
     }
-    let stripped = strip(&document);
+    let (rewritten, max_tokens) = rewrite(&document, endpoint.operation, rewriting)?;
     let mut findings = Findings::default();
     let body = if masker.is_empty() {
-        stripped
+        rewritten
     } else {
-        masker.json(&stripped, &mut findings).map_err(ProtocolError::of_request)?
+        masker.json(&rewritten, &mut findings).map_err(ProtocolError::of_request)?
     };
-    Ok(Request { body: Bytes::from(body), streamed, findings })
-}
-
-/// The body without the members that say who calls.
-fn strip(document: &Document<'_>) -> Vec<u8> {
-    let root = document.root();
-    let mut edits = Edits::default();
-    remove(root, IDENTITY, &mut edits);
-    if let Some(metadata) = root.get("metadata") {
-        remove(metadata, IDENTITY_IN_METADATA, &mut edits);
-    }
-    edits.apply(document.bytes())
-}
-
-fn remove(object: &Node<'_>, names: &[&str], edits: &mut Edits) {
-    let members = object.members();
-    let mut kept_before = false;
-    for (index, member) in members.iter().enumerate() {
-        if names.iter().any(|name| member.name.eq_ignore_ascii_case(name)) {
-            edits.remove_member(members, index, kept_before);
-        } else {
-            kept_before = true;
-        }
-    }
+    Ok(Request { body: Bytes::from(body), streamed, max_tokens, findings })
 }
 
 /// Everything in it that a model would read is text that can be scanned.
@@ -156,7 +144,9 @@ const NOT_TEXT: &[&str] =
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::settings::IdentityFields;
     use bailiwick_masking::{Action, Entity, Mask};
+    use bailiwick_policy::Principal;
     use std::sync::Arc;
 
     const CHAT: Endpoint = Endpoint { name: "chat", operation: Operation::Chat };
@@ -164,6 +154,13 @@ mod tests {
     fn masker(action: Action) -> Masker {
         let fields = ["$.metadata.customer_id".to_owned()];
         Masker { masks: vec![Arc::new(Mask::new(Entity::ALL, &fields, action, [7; 32]).unwrap())] }
+    }
+
+    /// As for a caller of a rule without limits.
+    fn request(endpoint: &Endpoint, body: &[u8], masker: &Masker) -> Result<Request, ProtocolError> {
+        let (identity, caller) = (IdentityFields::default(), Principal::default());
+        let rewriting = Rewriting { identity: &identity, caller: &caller, max_tokens: None };
+        super::request(endpoint, body, &rewriting, masker)
     }
 
     fn sent(body: &str, masker: &Masker) -> String {

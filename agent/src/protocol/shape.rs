@@ -7,6 +7,16 @@ pub(super) const IDENTITY: &[&str] = &["user", "safety_identifier", "prompt_cach
 /// The same, within `metadata`.
 pub(super) const IDENTITY_IN_METADATA: &[&str] = &["user_id"];
 
+/// The longest answer, in the name that every server knows.
+pub(super) const MAX_TOKENS: &str = "max_tokens";
+
+/// The longest answer, in all of its names.
+pub(super) const ANSWER_LENGTH: &[&str] =
+    &[MAX_TOKENS, "max_completion_tokens", "max_output_tokens", "n_predict"];
+
+/// How many answers.
+pub(super) const ANSWERS: &[&str] = &["n", "best_of"];
+
 /// Content parts that are text.
 pub(super) const TEXT_PARTS: &[&str] = &["text", "refusal"];
 

@@ -15,8 +15,10 @@ const UNIT: usize = 1024;
 /// Why there is no body to work with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BodyError {
-    /// Beyond `max_body`.
-    #[error("the body is larger than {limit} bytes: send less, or have [proxy] max_body raised")]
+    /// Beyond `max_body`, of the proxy or of the rule.
+    #[error(
+        "the body is larger than {limit} bytes: send less, or have the limit raised ([proxy] max_body, or the access rule's)"
+    )]
     TooLarge {
         /// In bytes.
         limit: u64,

@@ -1,6 +1,7 @@
 //! Every refusal before admission, and its one status, code and message.
 
 use super::body::BodyError;
+use super::quota::{Exceeded, Limit};
 use super::route::RouteError;
 use super::unreadable;
 use crate::identity::AuthenticationError;
@@ -21,6 +22,8 @@ pub(super) enum Refusal {
     Identity(AuthenticationError),
     /// No rule lets the caller do this.
     Policy(Denial),
+    /// The caller has used what the rule allows.
+    Limit(Exceeded),
     /// The permit's rule names a mask that is not there.
     MaskMissing,
     /// The body cannot be had.
@@ -82,18 +85,45 @@ impl Refusal {
             Self::Policy(denial) => {
                 let (code, message) = match denial.reason {
                     DenialReason::ModelNotOpened => ("model-not-opened", "no access rule opens this model"),
+                    DenialReason::IssuerNotAllowed => {
+                        ("issuer-not-allowed", "no access rule for this model trusts the caller's issuer")
+                    }
+                    DenialReason::SubjectNotAllowed => {
+                        ("subject-not-allowed", "the access rules for this model name other callers")
+                    }
+                    DenialReason::ClaimNotAllowed => (
+                        "claim-not-allowed",
+                        "the caller's token has not the claims that this model asks for",
+                    ),
+                    DenialReason::CertificateNotAllowed => (
+                        "certificate-not-allowed",
+                        "this model asks for a client certificate of another name, or for one at all",
+                    ),
+                    DenialReason::TimeNotAllowed => {
+                        ("time-not-allowed", "the caller may use this model, but not at this time")
+                    }
                     DenialReason::GroupNotAllowed => {
                         ("group-not-allowed", "none of the caller's groups may use this model")
                     }
-                    DenialReason::CallerRegionNotAllowed => (
-                        "caller-region-not-allowed",
-                        "the caller's address is in no region that may use this model",
-                    ),
+                    DenialReason::CallerRegionNotAllowed => {
+                        ("caller-region-not-allowed", "the caller is in no region that may use this model")
+                    }
                     DenialReason::OperationNotAllowed => {
                         ("operation-not-allowed", "the caller may use this model, but not for this operation")
                     }
                 };
                 said(StatusCode::FORBIDDEN, code, message)
+            }
+            Self::Limit(exceeded) => {
+                let (code, message) = match exceeded.what {
+                    Limit::Requests => ("request-limit", "too many requests in a minute"),
+                    Limit::Streams => ("stream-limit", "too many streams at once"),
+                    Limit::TokensPerMinute => ("token-limit", "too many tokens in a minute"),
+                    Limit::TokensPerDay => ("daily-token-limit", "the day's tokens are used up"),
+                    Limit::Callers => ("caller-limit", "too many callers are being counted"),
+                };
+                let message = format!("{message}: try again in {} s", exceeded.retry_after);
+                Said { status: StatusCode::TOO_MANY_REQUESTS, code, message }
             }
             Self::MaskMissing => said(
                 StatusCode::INTERNAL_SERVER_ERROR,
@@ -118,6 +148,23 @@ impl Refusal {
                 "audit-unavailable",
                 "requests are served only while they can be recorded: the audit trail cannot be written",
             ),
+        }
+    }
+
+    /// Seconds after which it is worth trying again.
+    pub(super) fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Limit(exceeded) => Some(exceeded.retry_after),
+            Self::Identity(error) if error.status == StatusCode::SERVICE_UNAVAILABLE => Some(1),
+            Self::Identity(_)
+            | Self::LengthRequired
+            | Self::HeadTooLarge
+            | Self::Route(_)
+            | Self::Policy(_)
+            | Self::MaskMissing
+            | Self::Body(_)
+            | Self::Protocol(_)
+            | Self::Audit => None,
         }
     }
 
@@ -155,6 +202,12 @@ impl From<AuthenticationError> for Refusal {
 impl From<Denial> for Refusal {
     fn from(denial: Denial) -> Self {
         Self::Policy(denial)
+    }
+}
+
+impl From<Exceeded> for Refusal {
+    fn from(exceeded: Exceeded) -> Self {
+        Self::Limit(exceeded)
     }
 }
 

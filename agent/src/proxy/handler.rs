@@ -3,29 +3,41 @@
 use super::body::{self, Bounds};
 use super::error::{Refusal, Said};
 use super::headers;
-use super::ledger::{Intake, Ledger, Seen};
+use super::ledger::{Admitted, Intake, Ledger, Seen};
+use super::meter::{BYTES_A_TOKEN, Meter};
+use super::quota::Moment;
 use super::relay::{self, Call};
+use super::removal::Removal;
 use super::reply::Reply;
 use super::request_id::RequestId;
 use super::route::{self, Route};
 use super::upstream::Question;
 use super::{Policy, Proxy};
-use crate::protocol;
+use crate::identity::ClientCertificate;
+use crate::protocol::{self, Rewriting};
 use bailiwick_masking::Masker;
-use bailiwick_policy::{Ask, Name};
+use bailiwick_policy::{Ask, Name, Principal};
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Who has the other end of the connection, as far as that tells.
+pub(super) struct Client {
+    pub(super) address: IpAddr,
+    /// The certificate that it was opened with.
+    pub(super) certificate: Option<Arc<ClientCertificate>>,
+}
 
 /// Tells the story, and if it ends in a refusal, records that and says so.
-pub(super) async fn serve(proxy: &Proxy, client: IpAddr, request: Request<Incoming>, mut reply: Reply) {
+pub(super) async fn serve(proxy: &Proxy, client: Client, request: Request<Incoming>, mut reply: Reply) {
     let Some(id) = RequestId::new() else { return };
     let ledger = &proxy.ledger;
     // Taken once: a reload meanwhile is for the next request.
     let policy = proxy.policy();
-    let mut seen = Seen::new(id, client, policy.settings.regions.locate(client), ledger);
+    let mut seen = Seen::new(id, client.address, policy.settings.regions.locate(client.address), ledger);
     seen.method(request.method());
-    match story(proxy, &policy, &mut seen, request, &mut reply).await {
+    match story(proxy, &policy, &client, &mut seen, request, &mut reply).await {
         Ok(Told { receipt, last, status, outcome }) => {
             tracing::debug!(request = %seen.id, model = seen.model(), status = status.as_u16(), outcome, "served");
             reply.end(&receipt, last).await;
@@ -40,6 +52,7 @@ pub(super) async fn serve(proxy: &Proxy, client: IpAddr, request: Request<Incomi
 async fn story(
     proxy: &Proxy,
     policy: &Policy,
+    client: &Client,
     seen: &mut Seen,
     request: Request<Incoming>,
     reply: &mut Reply,
@@ -61,7 +74,8 @@ async fn story(
     }
 
     // Who is it?
-    let principal = policy.authenticator.authenticate(&head.headers).await.map_err(|error| {
+    let principal = policy.authenticator.authenticate(&head.headers, client.certificate.as_deref());
+    let principal = principal.await.map_err(|error| {
         seen.issuer(error.issuer.as_ref());
         Refusal::from(error)
     })?;
@@ -70,25 +84,44 @@ async fn story(
     let upstream =
         policy.upstreams.get(&model.name).ok_or(Refusal::Route(route::RouteError::ModelUnknown))?;
 
-    // May they?
-    let ask = Ask { model: &model.name, operation: endpoint.operation, caller: &seen.location };
+    // May they, and is there any left for them?
+    let now = Moment::now();
+    let ask =
+        Ask { model: &model.name, operation: endpoint.operation, caller: &seen.location, now: now.unix };
     let permit = settings.access.authorize(&principal, ask).map_err(|denial| {
         seen.rule(denial.nearest.as_ref());
         Refusal::from(denial)
     })?;
     seen.rule(Some(permit.rule()));
+    let mut share = proxy.quotas.begin(&permit, &principal, now).map_err(Refusal::from)?;
     let (mask_request, mask_answer) =
         (masker(policy, &permit.masks().request)?, masker(policy, &permit.masks().response)?);
 
     // What do they ask, without who they are and what must not leave?
     let bounds = Bounds {
-        limit: settings.proxy.max_body.min(proxy.room_bytes),
+        limit: permit
+            .limits()
+            .max_body
+            .unwrap_or(u64::MAX)
+            .min(settings.proxy.max_body)
+            .min(proxy.room_bytes),
         idle: limits.body_idle,
         room: &proxy.room,
     };
     let (raw, _room) =
         body::read(&head.method, &head.headers, incoming, bounds).await.map_err(Refusal::from)?;
-    let asked = protocol::request(endpoint, &raw, &mask_request).map_err(Refusal::from)?;
+    let rewriting = Rewriting {
+        identity: &settings.proxy.identity,
+        caller: &principal,
+        max_tokens: permit.limits().max_tokens,
+    };
+    let asked = protocol::request(endpoint, &raw, &rewriting, &mask_request).map_err(Refusal::from)?;
+    let meter = share.counts_tokens().then(|| Meter::new(raw.len()));
+    if asked.streamed {
+        share.stream().map_err(Refusal::from)?;
+    }
+    let may_cost = asked.max_tokens.saturating_add(raw.len() as u64 / BYTES_A_TOKEN);
+    share.spend(may_cost, now).map_err(Refusal::from)?;
 
     // Recorded; then forwarded, and the answer passed on but for its last byte; then that recorded too.
     let intake = Intake {
@@ -100,11 +133,32 @@ async fn story(
     let admitted = ledger.admit(permit, &principal, seen, intake).await.map_err(Refusal::from)?;
     drop(raw);
     let question = Question { method: &head.method, path: &path, body: asked.body, streamed: asked.streamed };
-    let call = Call { id: &seen.id, masker: mask_answer, limits };
+    let removal = removal(proxy, policy, client, &principal, &admitted);
+    let call = Call { id: &seen.id, masker: mask_answer, limits, removal, meter };
     let ending = relay::relay(upstream, &admitted, question, call, reply).await;
+    share.settle(ending.tokens.unwrap_or(0), Moment::now());
     let receipt = admitted.settle(&ending.account).await.map_err(|_| Stopped::OutcomeUnrecorded)?;
     let (status, outcome) = (ending.account.status, ending.account.outcome.as_str());
     Ok(Told { receipt, last: ending.last, status, outcome })
+}
+
+/// What tells whether the caller is still admitted when another policy comes.
+fn removal(
+    proxy: &Proxy,
+    policy: &Policy,
+    client: &Client,
+    principal: &Arc<Principal>,
+    admitted: &Admitted,
+) -> Removal {
+    let issuer = policy.settings.issuers.iter().find(|issuer| issuer.url == principal.issuer);
+    Removal {
+        policy: proxy.policy.clone(),
+        audience: issuer.map(|issuer| issuer.audience.clone()),
+        principal: Arc::clone(principal),
+        model: admitted.permit().model().clone(),
+        operation: admitted.permit().operation(),
+        address: client.address,
+    }
 }
 
 /// A story told to its end, but for the last byte.

@@ -112,6 +112,9 @@ pub(super) fn for_refusal(refusal: &Refusal, said: &Said, id: &RequestId) -> Res
     if let Some(challenge) = refusal.challenge() {
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     }
+    if let Some(seconds) = refusal.retry_after() {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
     response
 }
 

@@ -99,12 +99,8 @@ impl Seen {
     }
 
     fn region(&self) -> Option<String> {
-        match &self.location {
-            Location::Known { regions, .. } => {
-                Some(regions.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(","))
-            }
-            Location::Unknown => None,
-        }
+        let names: Vec<&str> = self.location.regions().iter().map(|name| name.as_str()).collect();
+        (!names.is_empty()).then(|| names.join(","))
     }
 }
 
@@ -328,7 +324,7 @@ impl Settled {
 mod tests {
     use super::*;
     use bailiwick_audit::LogSettings;
-    use bailiwick_policy::{AccessPolicy, AccessRule, Ask, Name, Operation, RuleMasks};
+    use bailiwick_policy::{AccessPolicy, AccessRule, Ask, Name, Operation};
 
     #[tokio::test]
     async fn a_story_that_breaks_off_is_recorded_as_abandoned() {
@@ -338,19 +334,12 @@ mod tests {
             Log::open(LogSettings { directory: trail.clone(), origin: "bailiwick/test".into() }).unwrap();
         let ledger = Ledger::new(log.clone(), &Limits::default());
         let model = Name::new("llama").unwrap();
-        let rule = AccessRule {
-            name: Name::new("all").unwrap(),
-            groups: None,
-            models: vec![model.clone()],
-            from: None,
-            endpoints: None,
-            masks: RuleMasks::default(),
-        };
-        let principal = Principal { issuer: "i".into(), subject: "s".into(), groups: vec![] };
-        let ask = Ask { model: &model, operation: Operation::Chat, caller: &Location::Unknown };
+        let rule = AccessRule::open(Name::new("all").unwrap(), vec![model.clone()]);
+        let principal = Principal { issuer: "i".into(), subject: "s".into(), ..Principal::default() };
+        let ask = Ask { model: &model, operation: Operation::Chat, caller: &Location::UNKNOWN, now: 0 };
         let permit = AccessPolicy::new(vec![rule]).authorize(&principal, ask).unwrap();
         let mut seen =
-            Seen::new(RequestId::new().unwrap(), [192, 0, 2, 1].into(), Location::Unknown, &ledger);
+            Seen::new(RequestId::new().unwrap(), [192, 0, 2, 1].into(), Location::UNKNOWN, &ledger);
         seen.principal(&principal, &ledger);
         let findings = Findings::default();
         let intake = Intake { streamed: false, bytes: 2, findings: &findings, policy: "p" };

@@ -1,12 +1,13 @@
 //! Connections: accepted, shaken hands with, served, and let go of in time.
 
 use super::Proxy;
-use super::handler;
+use super::handler::{self, Client};
 use super::ledger::Seen;
 use super::limits::Limits;
 use super::reply;
 use super::request_id::RequestId;
 use super::unreadable::{self, Worded};
+use crate::identity::ClientCertificate;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -104,11 +105,18 @@ impl Connection {
             Ok(Err(cause)) => return tracing::debug!(%cause, "a TLS handshake failed"),
             Err(_) => return tracing::debug!("a TLS handshake took too long"),
         };
+        // The chain was verified in the handshake; a leaf that cannot be read must not pass for none.
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let certificate = match shown.map(|der| ClientCertificate::read(der)) {
+            None => None,
+            Some(Some(certificate)) => Some(Arc::new(certificate)),
+            Some(None) => return tracing::debug!("a client certificate cannot be read"),
+        };
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let (io, in_use) = (TokioIo::new(stream), Arc::clone(&self.in_use));
         let id = RequestId::new();
         let (proxy, client) = (Arc::clone(&self.proxy), self.peer.ip());
-        let service = service_fn(move |request| self.answer(request));
+        let service = service_fn(move |request| self.answer(request, certificate.clone()));
         let ended = if http2 {
             let connection = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
@@ -144,12 +152,13 @@ impl Connection {
     fn answer(
         &self,
         request: Request<Incoming>,
+        certificate: Option<Arc<ClientCertificate>>,
     ) -> impl Future<Output = Result<http::Response<reply::AnswerBody>, reply::Cut>> + use<> {
         let (reply, answer) = reply::pair(self.proxy.limits.caller_stall);
-        let (proxy, client) = (Arc::clone(&self.proxy), self.peer.ip());
+        let (proxy, address) = (Arc::clone(&self.proxy), self.peer.ip());
         let (running, in_use) = (self.running.clone(), InUse::begin(&self.in_use));
         tokio::spawn(async move {
-            handler::serve(&proxy, client, request, reply).await;
+            handler::serve(&proxy, Client { address, certificate }, request, reply).await;
             drop((running, in_use));
         });
         reply::head(answer)

@@ -6,9 +6,11 @@
 //!                  route.rs      which model, which endpoint        → Route
 //!                  identity      who is calling                     → Principal
 //!                  policy        may they, from there               → Permit
+//!                  quota.rs      is there any left for them         → Share      (meter.rs counts what it costs)
 //!                  body.rs       the body, bounded, then protocol's strip and mask
 //!                  ledger.rs     durably recorded                   → Admitted   (takes the Permit)
 //!                  upstream.rs   forwarded                          (demands an Admitted)
+//!                    impostor.rs     a model on a port: first, whose socket took the connection
 //!                    unix_socket.rs  a model on a Unix socket: first, whose it is
 //!                  relay.rs      the answer, masked as it streams   → Ending     (all but the last byte)
 //!                  ledger.rs     the outcome, durably recorded      → Settled    (takes the Admitted)
@@ -34,7 +36,8 @@
 //!   strangers can cause, the time a silent peer is waited for. Times
 //!   are idle times, never the length of a request: a model may think and speak for an hour. Back-pressure
 //!   reaches from the caller to the model: one piece is in flight between them, and no queue grows.
-//! - **A reload bends nothing under way.** `policy.rs` is one value that a request takes when it begins and keeps to its end.
+//! - **A reload bends nothing under way.** `policy.rs` is one value that a request takes when it begins and keeps to its end;
+//!   where the new one says so, a caller whom it no longer admits is cut (removal.rs), and told why.
 //! - A caller's address is its socket's. No header is believed about it.
 //!
 //! ## What it does not do
@@ -48,11 +51,15 @@ mod error;
 mod flood;
 mod handler;
 mod headers;
+mod impostor;
 mod ledger;
 mod limits;
 mod listener;
+mod meter;
 mod policy;
+mod quota;
 mod relay;
+mod removal;
 mod reply;
 mod request_id;
 mod route;
@@ -61,13 +68,17 @@ mod unix_socket;
 mod unreadable;
 mod upstream;
 
+pub use impostor::{Proof, Witness};
 pub use limits::Limits;
 pub use policy::Policy;
 
 use crate::config::settings::Settings;
 use crate::identity::Timing;
 use bailiwick_audit::Log;
+use bailiwick_policy::{Name, Operation};
+use http::{Method, Uri};
 use ledger::Ledger;
+use quota::Quotas;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -79,6 +90,8 @@ struct Proxy {
     policy: watch::Receiver<Arc<Policy>>,
     limits: Limits,
     ledger: Ledger,
+    /// What callers have used; no reload forgets it.
+    quotas: Arc<Quotas>,
     /// For request bodies.
     room: Arc<Semaphore>,
     /// Bytes of it: no reload makes it larger.
@@ -92,8 +105,32 @@ impl Proxy {
     }
 }
 
+/// Why a path leads nowhere, as a caller is told.
+#[derive(Clone, Debug)]
+pub struct RouteRefusal {
+    /// The status.
+    pub status: u16,
+    /// Kebab-case.
+    pub code: &'static str,
+    /// In words.
+    pub message: String,
+}
+
+/// Which model and operation a method and path lead to.
+///
+/// # Errors
+/// [`RouteRefusal`]
+pub fn route(settings: &Settings, method: &Method, uri: &Uri) -> Result<(Name, Operation), RouteRefusal> {
+    let found = route::find(settings, method, uri).map_err(|error| {
+        let said = error::Refusal::from(error).say();
+        RouteRefusal { status: said.status.as_u16(), code: said.code, message: said.message }
+    })?;
+    Ok((found.model.name.clone(), found.endpoint.operation))
+}
+
 /// Binds the listener (errors here stop the start), then serves until `stop` becomes true, then drains (bounded).
-/// `ready` is told the address once connections are accepted.
+/// `ready` is told the address once connections are accepted. There is no guard here, and so no [`Witness`]: whoever listens
+/// on a model's port is taken for the model.
 ///
 /// # Errors
 /// when it cannot bind, or TLS files or a model's credential cannot be read; the message names the file and the cure
@@ -103,10 +140,10 @@ pub async fn serve(
     ready: oneshot::Sender<SocketAddr>,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    serve_within(settings, log, Limits::default(), Timing::default(), ready, stop).await
+    serve_within(settings, log, Limits::default(), Timing::default(), None, ready, stop).await
 }
 
-/// As [`serve`], within other bounds than the default ones.
+/// As [`serve`], within other bounds than the default ones, and with a witness of whose socket takes a connection.
 ///
 /// # Errors
 /// as [`serve`]
@@ -115,10 +152,11 @@ pub async fn serve_within(
     log: Log,
     limits: Limits,
     timing: Timing,
+    witness: Option<Arc<dyn Witness>>,
     ready: oneshot::Sender<SocketAddr>,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let (_never_changed, policy) = watch::channel(Arc::new(Policy::new(settings, timing)?));
+    let (_never_changed, policy) = watch::channel(Arc::new(Policy::new(settings, timing, witness)?));
     serve_current(policy, log, limits, ready, stop).await
 }
 
@@ -135,7 +173,7 @@ pub async fn serve_current(
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let settings = Arc::clone(policy.borrow().settings());
-    let acceptor = tls::acceptor(&settings.proxy.tls)?;
+    let acceptor = tls::acceptor(&settings.proxy.tls, settings.proxy.clients.as_ref())?;
     let listener = TcpListener::bind(settings.proxy.listen).await.map_err(|error| {
         let at = settings.proxy.listen;
         let cure = match error.kind() {
@@ -152,7 +190,7 @@ pub async fn serve_current(
     let room_bytes = limits.bodies.max(settings.proxy.max_body);
     let room = body::room(room_bytes);
     let ledger = Ledger::new(log, &limits);
-    let proxy = Arc::new(Proxy { policy, limits, ledger, room, room_bytes });
+    let proxy = Arc::new(Proxy { policy, limits, ledger, quotas: Arc::default(), room, room_bytes });
 
     proxy.policy().authenticator.warm_up();
     // Whoever asked for the start may be gone already; serving goes on until `stop` says otherwise.

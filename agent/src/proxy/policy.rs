@@ -1,6 +1,7 @@
 //! What a request is judged by, as one value: a request takes it when it begins and keeps it to its end, so that a reload
 //! neither cuts nor bends what is under way.
 
+use super::impostor::Witness;
 use super::upstream::Upstream;
 use crate::config::settings::Settings;
 use crate::identity::{Authenticator, Timing};
@@ -16,6 +17,7 @@ pub struct Policy {
     pub(super) authenticator: Authenticator,
     pub(super) upstreams: BTreeMap<Name, Upstream>,
     timing: Timing,
+    witness: Option<Arc<dyn Witness>>,
 }
 
 impl fmt::Debug for Policy {
@@ -25,13 +27,21 @@ impl fmt::Debug for Policy {
 }
 
 impl Policy {
-    /// Reads every model's credential; asks no issuer anything yet.
+    /// Reads every model's credential; asks no issuer anything yet. Where there is a guard there is a `witness`, and no
+    /// request goes to a port of a model whose connection it has not proven.
     ///
     /// # Errors
     /// when a credential cannot be read; the message names the file and the cure
-    pub fn new(settings: Arc<Settings>, timing: Timing) -> io::Result<Self> {
-        let authenticator = Authenticator::with_timing(settings.issuers.clone(), timing);
-        Ok(Self { upstreams: upstreams(&settings)?, authenticator, settings, timing })
+    pub fn new(
+        settings: Arc<Settings>,
+        timing: Timing,
+        witness: Option<Arc<dyn Witness>>,
+    ) -> io::Result<Self> {
+        let authenticator = Authenticator::with_timing(settings.issuers.clone(), timing)
+            .taking_certificates(takes_certificates(&settings));
+        authenticator.read_secrets()?;
+        let upstreams = upstreams(&settings, witness.as_ref())?;
+        Ok(Self { upstreams, authenticator, settings, timing, witness })
     }
 
     /// The same for another config; the keys of issuers that are unchanged are kept.
@@ -39,8 +49,14 @@ impl Policy {
     /// # Errors
     /// as [`Self::new`]
     pub fn succeeded_by(&self, settings: Arc<Settings>) -> io::Result<Self> {
-        let authenticator = self.authenticator.with_issuers(settings.issuers.clone(), self.timing);
-        Ok(Self { upstreams: upstreams(&settings)?, authenticator, settings, timing: self.timing })
+        let authenticator = self
+            .authenticator
+            .with_issuers(settings.issuers.clone(), self.timing)
+            .taking_certificates(takes_certificates(&settings));
+        authenticator.read_secrets()?;
+        let witness = self.witness.clone();
+        let upstreams = upstreams(&settings, witness.as_ref())?;
+        Ok(Self { upstreams, authenticator, settings, timing: self.timing, witness })
     }
 
     /// Has the issuers' keys fetched that are not there yet. Call it inside a runtime.
@@ -55,6 +71,17 @@ impl Policy {
     }
 }
 
-fn upstreams(settings: &Settings) -> io::Result<BTreeMap<Name, Upstream>> {
-    settings.models.iter().map(|(name, model)| Ok((name.clone(), Upstream::new(model)?))).collect()
+fn takes_certificates(settings: &Settings) -> bool {
+    settings.proxy.clients.as_ref().is_some_and(|clients| clients.identify)
+}
+
+fn upstreams(
+    settings: &Settings,
+    witness: Option<&Arc<dyn Witness>>,
+) -> io::Result<BTreeMap<Name, Upstream>> {
+    settings
+        .models
+        .iter()
+        .map(|(name, model)| Ok((name.clone(), Upstream::new(model, witness.cloned())?)))
+        .collect()
 }

@@ -3,6 +3,8 @@
 use super::headers::{self, Kind};
 use super::ledger::{Account, Admitted, Outcome};
 use super::limits::Limits;
+use super::meter::Meter;
+use super::removal::Removal;
 use super::reply::{Gone, Last, Reply};
 use super::request_id::RequestId;
 use super::upstream::{ModelAnswer, Question, Upstream, UpstreamError};
@@ -27,17 +29,25 @@ pub(super) struct Call<'a> {
     /// For the answer.
     pub(super) masker: Masker,
     pub(super) limits: &'a Limits,
+    /// Whether the caller is still admitted.
+    pub(super) removal: Removal,
+    /// Where tokens are limited.
+    pub(super) meter: Option<Meter>,
 }
 
 /// How it went, and what is left to send once that is recorded.
 pub(super) struct Ending {
     pub(super) account: Account,
     pub(super) last: Last,
+    /// Tokens that it cost, where they are counted.
+    pub(super) tokens: Option<u64>,
 }
 
 /// Why an answer was not passed on to its end.
 enum Stop {
     Gone(Gone),
+    /// Another policy admits the caller no more.
+    Removed,
     /// The model failed: what the caller may read.
     Failed(ProtocolError),
     /// The answer may not pass.
@@ -105,6 +115,7 @@ impl<'a> Relay<'a> {
             tokio::select! {
                 biased;
                 () = self.reply.gone() => return Err(Stop::Gone(Gone::Left)),
+                () = self.call.removal.removed() => return Err(Stop::Removed),
                 answered = &mut asked => return answered.map_err(unavailable),
                 _ = self.pings.tick(), if self.streamed => {
                     self.reply.begin(headers::for_caller(StatusCode::OK, Kind::EventStream, self.call.id, None))?;
@@ -148,6 +159,9 @@ impl<'a> Relay<'a> {
     async fn pump(&mut self, mut model: ModelAnswer, kind: Kind, mut answer: Answer) -> Result<Last, Stop> {
         let mut held = BytesMut::new();
         while let Some(piece) = self.next(&mut model.body, kind).await? {
+            if let Some(meter) = &mut self.call.meter {
+                meter.see(&piece, kind == Kind::EventStream);
+            }
             let released = answer.push(&piece);
             self.findings = answer.findings().clone();
             let released = released.map_err(Stop::Blocked)?;
@@ -192,6 +206,7 @@ impl<'a> Relay<'a> {
             let frame = tokio::select! {
                 biased;
                 () = self.reply.gone() => return Err(Stop::Gone(Gone::Left)),
+                () = self.call.removal.removed() => return Err(Stop::Removed),
                 frame = timeout_at(deadline, body.frame()) => frame,
                 _ = self.pings.tick(), if waiting => {
                     self.reply.send(PING).await?;
@@ -224,6 +239,11 @@ impl<'a> Relay<'a> {
                 };
                 return self.ending(Outcome::Cancelled, Some(reason), Last::Cut);
             }
+            Stop::Removed => {
+                let message = "the policy was changed, and admits this caller no more".to_owned();
+                let error = ProtocolError { status: StatusCode::FORBIDDEN, code: "access-removed", message };
+                (Outcome::Cancelled, error)
+            }
             Stop::Failed(error) => (Outcome::UpstreamFailed, error),
             Stop::Blocked(error) => (Outcome::Blocked, error),
         };
@@ -247,10 +267,11 @@ impl<'a> Relay<'a> {
             .unwrap_or_default()
     }
 
-    fn ending(self, outcome: Outcome, reason: Option<&'static str>, last: Last) -> Ending {
+    fn ending(mut self, outcome: Outcome, reason: Option<&'static str>, last: Last) -> Ending {
         let account =
             Account { outcome, status: self.status, bytes: self.bytes, findings: self.findings, reason };
-        Ending { account, last }
+        let tokens = self.call.meter.as_mut().map(Meter::tokens);
+        Ending { account, last, tokens }
     }
 }
 
@@ -269,9 +290,8 @@ fn end_begins(unsent: &[u8]) -> usize {
 fn unavailable(error: UpstreamError) -> Stop {
     tracing::debug!(cause = %error, "a model could not be asked");
     match error {
-        UpstreamError::Impostor(cause) => {
-            // The operator is told what was found; the caller only that nothing was sent.
-            tracing::warn!(%cause, "a prompt was not sent: the model's socket is not the model's");
+        // The operator is told what was found, by an alert; the caller only that nothing was sent.
+        UpstreamError::Impostor(_) => {
             failed("upstream-impostor", "the model's socket is not served by the model: nothing was sent")
         }
         UpstreamError::TimedOut => failed("upstream-timed-out", "the model did not answer in time"),

@@ -1,10 +1,12 @@
 //! The way to a model: its address, its credential, and one connection a request.
 
 use super::headers;
+use super::impostor::{Alarm, Witness};
 use super::ledger::Admitted;
 use super::limits::Limits;
-use super::unix_socket::{self, DialError, ImpostorError};
+use super::unix_socket::{self, DialError};
 use crate::config::settings::{Model, ModelAddress};
+use crate::secret;
 use bailiwick_kernel::slice_path;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response};
@@ -12,36 +14,35 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
-
-/// Longest credential in bytes.
-const MAX_CREDENTIAL: usize = 8 * 1024;
 
 /// Where a model is reached, and as whom.
 pub(super) struct Upstream {
     address: Address,
     host: HeaderValue,
-    /// `Bearer …`. Wiped when the proxy ends; while a request is sent its head holds a copy.
-    authorization: Option<Zeroizing<String>>,
+    /// `Bearer …`. Requests share it; it is wiped when the last of them is done and the policy is gone.
+    authorization: Option<HeaderValue>,
+    /// The cgroup that whoever answers must live in.
+    slice: PathBuf,
+    witness: Option<Arc<dyn Witness>>,
+    alarm: Alarm,
 }
 
 /// What is dialled.
 #[derive(Debug)]
 enum Address {
     Port(SocketAddr),
-    /// A path, and the cgroup that whoever listens there must live in.
-    Socket {
-        path: PathBuf,
-        slice: PathBuf,
-    },
+    Socket(PathBuf),
 }
 
 impl fmt::Debug for Upstream {
@@ -73,7 +74,7 @@ pub(super) enum UpstreamError {
     #[error("the model does not accept connections: {0}")]
     Connect(#[source] io::Error),
     #[error("{0}")]
-    Impostor(#[source] ImpostorError),
+    Impostor(#[source] Box<dyn Error + Send + Sync>),
     #[error("the model did not accept a connection in time")]
     ConnectTimedOut,
     #[error("the model did not answer in time")]
@@ -89,19 +90,19 @@ impl Upstream {
     ///
     /// # Errors
     /// names the file that holds no usable credential
-    pub(super) fn new(model: &Model) -> io::Result<Self> {
+    pub(super) fn new(model: &Model, witness: Option<Arc<dyn Witness>>) -> io::Result<Self> {
         let (address, host) = match &model.upstream {
             ModelAddress::Port(address) => (
                 Address::Port(*address),
                 HeaderValue::from_str(&address.to_string()).map_err(io::Error::other)?,
             ),
-            ModelAddress::Socket(path) => (
-                Address::Socket { path: path.clone(), slice: slice_path(&model.slice) },
-                HeaderValue::from_static("localhost"),
-            ),
+            ModelAddress::Socket(path) => {
+                (Address::Socket(path.clone()), HeaderValue::from_static("localhost"))
+            }
         };
-        let authorization = model.credential.as_deref().map(read_credential).transpose()?;
-        Ok(Self { address, host, authorization })
+        let authorization = model.credential.as_deref().map(authorization).transpose()?;
+        let (slice, alarm) = (slice_path(&model.slice), Alarm::default());
+        Ok(Self { address, host, authorization, slice, witness, alarm })
     }
 
     /// Asks the model, once the request is durably recorded as admitted. The future resolves with the answer's
@@ -113,36 +114,56 @@ impl Upstream {
         limits: &Limits,
     ) -> Result<ModelAnswer, UpstreamError> {
         let Question { method, path, body, streamed } = question;
-        let authorization = match &self.authorization {
-            None => None,
-            Some(text) => Some(HeaderValue::from_str(text).map_err(|_| UpstreamError::Unaskable)?),
-        };
+        let authorization = self.authorization.clone();
         let request = headers::for_model(method, path, &self.host, authorization, &body, streamed)
             .ok_or(UpstreamError::Unaskable)?;
         tracing::trace!(model = %admitted.permit().model(), rule = %admitted.permit().rule(), "forwarding");
 
         let request = request.map(|()| Full::new(body));
-        match &self.address {
-            Address::Port(address) => {
-                let socket = timeout(limits.connect, TcpStream::connect(address))
-                    .await
-                    .map_err(|_| UpstreamError::ConnectTimedOut)?
-                    .map_err(UpstreamError::Connect)?;
-                // Heads are small and answers flow the other way; a failure here costs latency, nothing else.
-                let _slower = socket.set_nodelay(true);
-                ask(socket, request, limits).await
+        let answer = match &self.address {
+            Address::Port(address) => match self.dial(*address, limits).await {
+                Ok(socket) => ask(socket, request, limits).await,
+                Err(error) => Err(error),
+            },
+            Address::Socket(path) => match self.dial_socket(path, limits).await {
+                Ok(socket) => ask(socket, request, limits).await,
+                Err(error) => Err(error),
+            },
+        };
+        answer.inspect_err(|error| {
+            if let UpstreamError::Impostor(cause) = error {
+                self.alarm.raise(admitted.permit().model(), cause.as_ref());
             }
-            Address::Socket { path, slice } => {
-                let socket = timeout(limits.connect, unix_socket::dial(path, slice))
-                    .await
-                    .map_err(|_| UpstreamError::ConnectTimedOut)?
-                    .map_err(|error| match error {
-                        DialError::Io(error) => UpstreamError::Connect(error),
-                        DialError::Impostor(error) => UpstreamError::Impostor(error),
-                    })?;
-                ask(socket, request, limits).await
+        })
+    }
+
+    /// A connection to the model's port that the model itself has taken.
+    async fn dial(&self, address: SocketAddr, limits: &Limits) -> Result<TcpStream, UpstreamError> {
+        let dialled = async {
+            let socket = TcpStream::connect(address).await.map_err(UpstreamError::Connect)?;
+            if let Some(witness) = &self.witness {
+                let local = socket.local_addr().map_err(UpstreamError::Connect)?;
+                let peer = socket.peer_addr().map_err(UpstreamError::Connect)?;
+                let proof = witness.prove(local, peer, &self.slice).await;
+                proof.map_err(|error| UpstreamError::Impostor(error.into()))?;
             }
-        }
+            Ok::<_, UpstreamError>(socket)
+        };
+        let socket = timeout(limits.connect, dialled).await.map_err(|_| UpstreamError::ConnectTimedOut)??;
+        // Heads are small and answers flow the other way; a failure here costs latency, nothing else.
+        let _slower = socket.set_nodelay(true);
+        Ok(socket)
+    }
+
+    /// A connection to the model's Unix socket that the model itself serves.
+    async fn dial_socket(&self, path: &Path, limits: &Limits) -> Result<UnixStream, UpstreamError> {
+        timeout(limits.connect, unix_socket::dial(path, &self.slice))
+            .await
+            .map_err(|_| UpstreamError::ConnectTimedOut)?
+            .map_err(|error| match error {
+                DialError::Io(error) => UpstreamError::Connect(error),
+                DialError::Impostor(error) => UpstreamError::Impostor(error.into()),
+            })
     }
 }
 
@@ -174,20 +195,13 @@ impl Drop for Connection {
     }
 }
 
-fn read_credential(file: &Path) -> io::Result<Zeroizing<String>> {
-    let unusable = |kind, what: &str| {
-        io::Error::new(kind, format!("the model's credential in {}: {what}", file.display()))
-    };
-    let text = std::fs::read_to_string(file)
-        .map(Zeroizing::new)
-        .map_err(|error| unusable(error.kind(), &format!("{error}; see [[model]] credential")))?;
-    let token = text.trim();
-    let visible = token.bytes().all(|b| b.is_ascii_graphic());
-    if !visible || !(1..=MAX_CREDENTIAL).contains(&token.len()) {
-        let cure = "the file must hold one line of 1 to 8192 visible ASCII characters";
-        return Err(unusable(io::ErrorKind::InvalidData, cure));
-    }
-    Ok(Zeroizing::new(format!("Bearer {token}")))
+/// The header that a model's credential makes. Its bytes are shared, never copied, and wiped when the last owner drops them.
+fn authorization(file: &Path) -> io::Result<HeaderValue> {
+    let token = secret::read(file, "the model's credential", "[[model]] credential")?;
+    let value = Zeroizing::new(format!("Bearer {}", token.as_str()).into_bytes());
+    let mut header = HeaderValue::from_maybe_shared(Bytes::from_owner(value)).map_err(io::Error::other)?;
+    header.set_sensitive(true);
+    Ok(header)
 }
 
 #[cfg(test)]
@@ -195,29 +209,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_credential_is_one_visible_line_or_the_start_fails() {
+    fn the_credential_is_shared_and_not_shown() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("key");
-        let rows = [
-            ("s3cret\n", Some("Bearer s3cret"), "the newline that editors leave"),
-            ("  s3cret  ", Some("Bearer s3cret"), "white space around"),
-            ("", None, "empty"),
-            ("\n", None, "nothing but a newline"),
-            ("two words", None, "white space within"),
-            ("a\nb", None, "two lines: a header could be smuggled in"),
-            ("schlüssel", None, "not ASCII"),
-        ];
-        for (content, expected, why) in rows {
-            std::fs::write(&file, content).unwrap();
-            let read = read_credential(&file);
-            assert_eq!(read.as_ref().ok().map(|text| text.as_str()), expected, "{why}");
-            if let Err(error) = read {
-                let words = error.to_string();
-                assert!(words.contains("key"), "names the file: {words}");
-                assert!(content.trim().is_empty() || !words.contains(content), "never the content: {words}");
-            }
-        }
-        std::fs::remove_file(&file).unwrap();
-        assert_eq!(read_credential(&file).unwrap_err().kind(), io::ErrorKind::NotFound);
+        std::fs::write(&file, "s3cret\n").unwrap();
+        let header = authorization(&file).unwrap();
+        assert_eq!(header.as_bytes(), b"Bearer s3cret");
+        assert_eq!(
+            header.clone().as_bytes().as_ptr(),
+            header.as_bytes().as_ptr(),
+            "one copy, whoever sends it"
+        );
+        assert!(header.is_sensitive() && !format!("{header:?}").contains("s3cret"));
     }
 }

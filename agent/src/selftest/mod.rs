@@ -22,7 +22,10 @@
 
 pub mod attacker;
 pub mod catalog;
+mod evidence;
 mod plan;
+
+pub use evidence::Evidence;
 
 use crate::config::settings::Settings;
 use attacker::{Happened, Trial};

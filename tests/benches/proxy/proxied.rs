@@ -85,6 +85,7 @@ pub(crate) fn run(config: &str) -> Measured<()> {
         hostname: "bench".into(),
         mask_key: [7; 32],
         check_files: true,
+        read_datasets: false,
     };
     let settings = config::load(Path::new(config), &facts)?;
     let trail =

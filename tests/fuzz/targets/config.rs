@@ -13,6 +13,7 @@ fuzz_target!(|text: &str| {
         hostname: "host-1".to_owned(),
         mask_key: [7; 32],
         check_files: false,
+        read_datasets: false,
     };
     let compile = || config::compile(text, Path::new("bailiwick.toml"), &facts());
     match compile() {

@@ -4,10 +4,11 @@
 
 use std::sync::Arc;
 
-use bailiwick::config::settings::ServerPreset;
-use bailiwick::protocol::{self, Answer};
+use bailiwick::config::settings::{IdentityFields, ServerPreset};
+use bailiwick::protocol::{self, Answer, Rewriting};
 use bailiwick_masking::{Action, Entity, Mask, Masker, json};
-use http::{Method, StatusCode};
+use bailiwick_policy::Principal;
+use http::Method;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (u8, Vec<u8>, Vec<u8>)| {
@@ -17,17 +18,19 @@ fuzz_target!(|input: (u8, Vec<u8>, Vec<u8>)| {
     let mask = Mask::new(Entity::ALL, &["$.metadata.customer_id".to_owned()], Action::Redact, [7; 32]);
     let masker = Masker { masks: vec![Arc::new(mask.expect("a mask"))] };
 
-    for masker in [&masker, &Masker::default()] {
-        if let Ok(request) = protocol::request(endpoint, &bytes, masker) {
+    let (identity, caller) = (IdentityFields::default(), Principal::default());
+    for (masker, max_tokens) in [(&masker, Some(100)), (&Masker::default(), None)] {
+        let rewriting = Rewriting { identity: &identity, caller: &caller, max_tokens };
+        if let Ok(request) = protocol::request(endpoint, &bytes, &rewriting, masker) {
             let document = json::parse(&request.body).expect("what goes to the model is JSON");
             assert!(document.root().get("user").is_none(), "the caller's name goes to the model");
             assert!(document.root().get("safety_identifier").is_none());
         }
     }
     for content_type in ["text/event-stream", "application/json"] {
-        let whole = answer(endpoint, content_type, &masker, &[&bytes]);
+        let whole = answer(content_type, &masker, &[&bytes]);
         let pieces = cut(&bytes, &cuts);
-        let cut = answer(endpoint, content_type, &masker, &pieces);
+        let cut = answer(content_type, &masker, &pieces);
         assert_eq!(
             whole.is_some(),
             cut.is_some(),
@@ -40,12 +43,11 @@ fuzz_target!(|input: (u8, Vec<u8>, Vec<u8>)| {
 });
 
 fn answer(
-    endpoint: &protocol::Endpoint,
     content_type: &str,
     masker: &Masker,
     pieces: &[&[u8]],
 ) -> Option<Vec<u8>> {
-    let mut answer = Answer::new(endpoint, StatusCode::OK, Some(content_type), masker.clone()).ok()?;
+    let mut answer = Answer::new(Some(content_type), masker.clone()).ok()?;
     let mut out = Vec::new();
     for piece in pieces {
         out.extend_from_slice(&answer.push(piece).ok()?);

@@ -6,9 +6,10 @@ use bailiwick_tests::model_server::ModelServer;
 use bailiwick_tests::{probe, reaper, system_box};
 use clap::{Parser, Subcommand};
 use std::error::Error;
-use std::io::{Read, Write, stdout};
+use std::io::{BufRead, BufReader, Read, Write, stdout};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -99,6 +100,13 @@ enum Part {
         #[arg(long, default_value_t = 250)]
         milliseconds: u64,
     },
+    /// Says a line at a Unix socket and prints the line that comes back.
+    Ask {
+        /// The socket.
+        path: PathBuf,
+        /// The line.
+        line: String,
+    },
     /// Accepts TCP connections and closes them at once.
     Listen {
         /// Where, for example `[::]:80`.
@@ -147,9 +155,20 @@ fn play(part: Part) -> Result<ExitCode, Box<dyn Error>> {
             storm(&targets, threads, Duration::from_millis(milliseconds))?;
         }
         Part::Rehearse => rehearse()?,
+        Part::Ask { path, line } => ask(&path, &line)?,
         Part::Listen { at } => probe::listen(&at)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn ask(path: &Path, line: &str) -> Result<(), Box<dyn Error>> {
+    let mut stream = UnixStream::connect(path)?;
+    // Who is refused may be told so before it has spoken.
+    let _heard_or_not = writeln!(stream, "{line}");
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer)?;
+    write!(stdout(), "{answer}")?;
+    Ok(())
 }
 
 fn storm(targets: &[SocketAddr], threads: usize, patience: Duration) -> Result<(), Box<dyn Error>> {

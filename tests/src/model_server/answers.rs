@@ -6,9 +6,9 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame};
 use serde_json::{Value, json};
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
+use std::iter::Peekable;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -56,41 +56,55 @@ pub(super) fn whole(shape: Shape, model: &str, asked: &Value, text: &str) -> Val
     answer
 }
 
-/// The events of a streamed answer, each with its `data: ` and its empty line, `[DONE]` last.
-pub(super) fn events(shape: Shape, model: &str, asked: &Value, text: &str, piece: usize) -> Vec<String> {
-    let letters: Vec<char> = text.chars().collect();
-    let delta = |content: Value| match shape {
+/// The events of a streamed answer, each with its `data: ` and its empty line, `[DONE]` last. Each is made when it is asked
+/// for: most of a long answer is never sent, because its reader is gone.
+pub(super) fn events(
+    shape: Shape,
+    model: &str,
+    asked: &Value,
+    text: &str,
+    piece: usize,
+) -> impl Iterator<Item = String> + Send + Sync + use<> {
+    let model = model.to_owned();
+    let event = move |choice: Value, finish: Option<&str>| frame(shape, &model, ".chunk", choice, finish);
+    let delta = move |content: Value| match shape {
         Shape::Chat => json!({"delta": content}),
         Shape::Completion => json!({"text": content.get("content").cloned().unwrap_or_else(|| json!(""))}),
     };
-    let mut events = Vec::new();
-    if shape == Shape::Chat {
-        events.push(frame(shape, model, ".chunk", delta(json!({"role": "assistant", "content": ""})), None));
-    }
-    for letters in letters.chunks(piece.max(1)) {
-        let content = json!({"content": letters.iter().collect::<String>()});
-        events.push(frame(shape, model, ".chunk", delta(content), None));
-    }
-    events.push(frame(shape, model, ".chunk", delta(json!({})), Some("stop")));
-    if asked["stream_options"]["include_usage"] == json!(true) {
-        let mut last = frame(shape, model, ".chunk", json!({}), None);
+    let first = (shape == Shape::Chat)
+        .then(|| event(delta(json!({"role": "assistant", "content": ""})), None))
+        .into_iter();
+    let finish = event(delta(json!({})), Some("stop"));
+    let usage = (asked["stream_options"]["include_usage"] == json!(true)).then(|| {
+        let mut last = event(json!({}), None);
         last["choices"] = json!([]);
         last["usage"] = usage(asked, text);
-        events.push(last);
-    }
-    let mut lines: Vec<String> = events.iter().map(|event| format!("data: {event}\n\n")).collect();
-    lines.push("data: [DONE]\n\n".into());
-    lines
+        last
+    });
+    let (letters, piece): (Vec<char>, usize) = (text.chars().collect(), piece.max(1));
+    let pieces = (0..letters.len()).step_by(piece).map(move |start| {
+        let end = letters.len().min(start + piece);
+        let content = json!({"content": letters[start..end].iter().collect::<String>()});
+        event(delta(content), None)
+    });
+    let events = first.chain(pieces).chain([finish]).chain(usage);
+    events.map(|event| format!("data: {event}\n\n")).chain(["data: [DONE]\n\n".to_owned()])
 }
 
 /// Sends events as server-sent events, cut every `cut` bytes (0: an event a frame), with a pause between frames.
-pub(super) fn stream(events: &[String], cut: usize, pause: Duration) -> Reply {
-    let frames: VecDeque<Bytes> = if cut == 0 {
-        events.iter().map(|event| Bytes::from(event.clone())).collect()
+pub(super) fn stream(
+    events: impl Iterator<Item = String> + Send + Sync + 'static,
+    cut: usize,
+    pause: Duration,
+) -> Reply {
+    let frames: Frames = if cut == 0 {
+        Box::new(events.map(Bytes::from))
     } else {
-        events.concat().as_bytes().chunks(cut).map(Bytes::copy_from_slice).collect()
+        let whole: Vec<Bytes> =
+            events.collect::<String>().as_bytes().chunks(cut).map(Bytes::copy_from_slice).collect();
+        Box::new(whole.into_iter())
     };
-    let mut reply = Response::new(Paced { frames, pause, waiting: None }.boxed());
+    let mut reply = Response::new(Paced { frames: frames.peekable(), pause, waiting: None }.boxed());
     *reply.status_mut() = StatusCode::OK;
     reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     reply.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -136,9 +150,11 @@ fn usage(asked: &Value, text: &str) -> Value {
     json!({"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion})
 }
 
+type Frames = Box<dyn Iterator<Item = Bytes> + Send + Sync>;
+
 /// A body that waits before each frame but the first.
 struct Paced {
-    frames: VecDeque<Bytes>,
+    frames: Peekable<Frames>,
     pause: Duration,
     waiting: Option<Pin<Box<tokio::time::Sleep>>>,
 }
@@ -157,8 +173,8 @@ impl Body for Paced {
                 Poll::Ready(()) => self.waiting = None,
             }
         }
-        let next = self.frames.pop_front();
-        if next.is_some() && !self.frames.is_empty() && !self.pause.is_zero() {
+        let next = self.frames.next();
+        if next.is_some() && self.frames.peek().is_some() && !self.pause.is_zero() {
             self.waiting = Some(Box::pin(tokio::time::sleep(self.pause)));
         }
         Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes))))
@@ -175,7 +191,7 @@ mod tests {
         let text = text(Shape::Chat, &asked, "Bye.");
         assert_eq!(text, "You said: één two Bye.");
         for piece in 1..9 {
-            let events = events(Shape::Chat, "m", &asked, &text, piece);
+            let events: Vec<String> = events(Shape::Chat, "m", &asked, &text, piece).collect();
             assert_eq!(events.last().unwrap(), "data: [DONE]\n\n");
             let parsed = events.iter().filter_map(|event| {
                 serde_json::from_str::<Value>(event.strip_prefix("data: ").unwrap().trim()).ok()

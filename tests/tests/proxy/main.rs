@@ -4,7 +4,9 @@
 
 mod answers;
 mod attacks;
+mod callers;
 mod endings;
+mod impostors;
 mod model;
 mod refusals;
 mod unix_upstream;

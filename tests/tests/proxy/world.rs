@@ -3,7 +3,7 @@
 use crate::model::{Model, Step};
 use bailiwick::config::settings::{self, Settings};
 use bailiwick::identity::Timing;
-use bailiwick::proxy::{self, Limits};
+use bailiwick::proxy::{self, Limits, Policy, Witness};
 use bailiwick_audit::{Log, LogSettings};
 use bailiwick_masking::{Action, Entity, Mask};
 use bailiwick_policy::{AccessPolicy, AccessRule, Name, Operation, Region, RegionTable, RuleMasks};
@@ -16,6 +16,7 @@ use rustls_pki_types::ServerName;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -37,8 +38,9 @@ pub(crate) struct World {
     pub(crate) model: Model,
     pub(crate) issuer: Issuer,
     pub(crate) log: Log,
-    authority: Authority,
-    directory: TempDir,
+    pub(crate) authority: Authority,
+    pub(crate) directory: TempDir,
+    policy: watch::Sender<Arc<Policy>>,
     pub(crate) stop: watch::Sender<bool>,
     pub(crate) serving: JoinHandle<std::io::Result<()>>,
 }
@@ -73,6 +75,38 @@ impl World {
         limits: Limits,
         change: impl FnOnce(&mut settings::Model),
     ) -> Self {
+        Self::witnessed(script, limits, change, None).await
+    }
+
+    /// The same with a witness of whose socket takes a connection.
+    pub(crate) async fn witnessed(
+        script: Vec<Step>,
+        limits: Limits,
+        change: impl FnOnce(&mut settings::Model),
+        witness: Option<Arc<dyn Witness>>,
+    ) -> Self {
+        let change = |settings: &mut Settings, _: &Path| {
+            change(settings.models.values_mut().next().and_then(Arc::get_mut).unwrap());
+        };
+        Self::begun(script, limits, change, witness).await
+    }
+
+    /// The same with settings that are changed; a change that needs files has a directory, with the authority's
+    /// certificate in it as `ca.pem`.
+    pub(crate) async fn adjusted(
+        script: Vec<Step>,
+        limits: Limits,
+        change: impl FnOnce(&mut Settings, &Path),
+    ) -> Self {
+        Self::begun(script, limits, change, None).await
+    }
+
+    async fn begun(
+        script: Vec<Step>,
+        limits: Limits,
+        change: impl FnOnce(&mut Settings, &Path),
+        witness: Option<Arc<dyn Witness>>,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let authority = Authority::new("test root").unwrap();
         let identity = authority.issue(&["127.0.0.1"]).unwrap();
@@ -98,21 +132,28 @@ impl World {
         let trail = directory.path().join("audit");
         let log =
             Log::open(LogSettings { directory: trail.clone(), origin: "bailiwick/test".into() }).unwrap();
+        file("ca.pem", authority.certificate());
         let mut settings = settings(&model, &issuer, tls, credential, trail);
-        change(settings.models.values_mut().next().and_then(Arc::get_mut).unwrap());
+        change(&mut settings, directory.path());
         let (ready, bound) = oneshot::channel();
         let (stop, stopping) = watch::channel(false);
         let timing = Timing { debounce: Duration::from_millis(100), ..Timing::default() };
-        let serving = tokio::spawn(proxy::serve_within(
-            Arc::new(settings),
-            log.clone(),
-            limits,
-            timing,
-            ready,
-            stopping,
-        ));
+        let policy = Arc::new(Policy::new(Arc::new(settings), timing, witness).unwrap());
+        let (policy, current) = watch::channel(policy);
+        let serving = tokio::spawn(proxy::serve_current(current, log.clone(), limits, ready, stopping));
         let address = bound.await.expect("the proxy is ready");
-        Self { address, model, issuer, log, authority, directory, stop, serving }
+        Self { address, model, issuer, log, authority, directory, policy, stop, serving }
+    }
+
+    /// Another policy, as a reload brings it: the settings made anew, and changed.
+    pub(crate) fn reload(&self, change: impl FnOnce(&mut Settings, &Path)) {
+        let path = |name: &str| self.directory.path().join(name);
+        let tls = settings::Tls { certificate: path("tls.crt"), key: path("tls.key") };
+        let mut settings = settings(&self.model, &self.issuer, tls, path("credential"), path("audit"));
+        settings.id = "fedcba9876543210".into();
+        change(&mut settings, self.directory.path());
+        let next = self.policy.borrow().succeeded_by(Arc::new(settings)).unwrap();
+        self.policy.send_replace(Arc::new(next));
     }
 
     /// A token that every rule for analysts accepts.
@@ -177,7 +218,7 @@ impl World {
 
     /// Everything on disk below the test's directory but the TLS and credential files, as one text.
     pub(crate) fn everything_on_disk(&self) -> String {
-        fn read(directory: &std::path::Path, into: &mut Vec<u8>) {
+        fn read(directory: &Path, into: &mut Vec<u8>) {
             for entry in std::fs::read_dir(directory).unwrap() {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
@@ -193,7 +234,7 @@ impl World {
     }
 }
 
-fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
@@ -210,12 +251,11 @@ fn settings(
     ]);
     let masks = RuleMasks { request: vec![name("pii")], response: vec![name("pii")] };
     let rule = |rule: &str, group: &str, from: &str, endpoints: Option<Vec<Operation>>| AccessRule {
-        name: name(rule),
         groups: Some(vec![group.into()]),
-        models: vec![name("llama")],
         from: Some(vec![name(from)]),
         endpoints,
         masks: masks.clone(),
+        ..AccessRule::open(name(rule), vec![name("llama")])
     };
     let access = AccessPolicy::new(vec![
         rule("analysts", "ml-analysts", "eu", None),
@@ -235,18 +275,22 @@ fn settings(
                 credential: Some(credential),
             }),
         )]),
-        proxy: settings::Proxy { listen: "127.0.0.1:0".parse().unwrap(), tls, max_body: MAX_BODY },
+        proxy: settings::Proxy {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            tls,
+            max_body: MAX_BODY,
+            clients: None,
+            on_removal: settings::OnRemoval::Finish,
+            identity: settings::IdentityFields::default(),
+        },
         issuers: vec![settings::Issuer {
-            url: issuer.url().into(),
-            audience: "bailiwick".into(),
-            groups_claim: "groups".into(),
-            region: name("eu"),
-            ca: None,
             leeway: 5,
+            ..settings::Issuer::new(issuer.url(), "bailiwick", name("eu"))
         }],
         access,
         masks: BTreeMap::from([(name("pii"), Arc::new(pii))]),
         regions,
+        datasets: settings::Datasets::default(),
         audit: settings::Audit { directory: trail, origin: "bailiwick/test".into() },
         accepted: Vec::new(),
         kernel: bailiwick_kernel::Rules::default(),

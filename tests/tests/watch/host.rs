@@ -25,9 +25,19 @@ fn a_host_is_checked_and_each_weakness_is_named_refused_and_accepted() {
         (Vec::new(), Some(0)),
         "the shipped drop-in: {findings:#?}"
     );
-    for what in
-        ["kernel", "cgroups", "place", "programs", "jit", "unprivileged-bpf", "memlock", "systemd", "unit"]
-    {
+    for what in [
+        "kernel",
+        "cgroups",
+        "place",
+        "programs",
+        "jit",
+        "unprivileged-bpf",
+        "memlock",
+        "standing-sockets",
+        "systemd",
+        "unit",
+        "ephemeral-port",
+    ] {
         assert!(findings.iter().any(|finding| finding["what"] == what), "{what} was not looked at");
     }
 
@@ -65,6 +75,29 @@ fn a_host_is_checked_and_each_weakness_is_named_refused_and_accepted() {
     let (findings, code) = check(&world);
     assert_eq!((graded(&findings, "weak"), code), (Vec::new(), Some(0)));
     assert!(graded(&findings, "accepted").len() >= names.len());
+}
+
+#[test]
+fn a_port_that_the_kernel_may_give_to_anybody_is_named_until_it_is_reserved() {
+    let world = World::new("ephemeral");
+    let network = world.system.network().unwrap();
+    let set = |key: &str, value: &str| {
+        let path = format!("/proc/sys/net/ipv4/{key}");
+        network.run(|| std::fs::write(path, value)).unwrap().unwrap();
+    };
+    let weak = || graded(&check(&world).0, "weak").contains(&"ephemeral-port");
+    assert!(!weak(), "a control: 8000 is far from the ports of the kernel's choice");
+    set("ip_local_port_range", "7000 9000");
+    assert!(weak());
+    set("ip_local_reserved_ports", "8000");
+    assert!(!weak(), "the cure cures");
+    set("ip_local_reserved_ports", "\n");
+    world.write_config(
+        "region = \"eu\"\n\n[regions.eu]",
+        "region = \"eu\"\naccept = [\"ephemeral-port\"]\n\n[regions.eu]",
+    );
+    let (findings, code) = check(&world);
+    assert_eq!((graded(&findings, "accepted"), code), (vec!["ephemeral-port"], Some(0)));
 }
 
 #[test]

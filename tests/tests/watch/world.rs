@@ -1,81 +1,45 @@
 //! One model host with a running agent, a model server and a caller.
 
-use bailiwick_tests::authority::Authority;
 use bailiwick_tests::binary::bailiwick_binary;
 use bailiwick_tests::caller::{Answer, Caller};
-use bailiwick_tests::issuer::{Algorithm, Issuer, Plan, Wish};
-use bailiwick_tests::lab_network::LabNetwork;
-use bailiwick_tests::reaper::Reaper;
-use bailiwick_tests::system_box::SystemBox;
-use bailiwick_tests::system_box::init::Bind;
+use bailiwick_tests::issuer::Wish;
+use bailiwick_tests::model_host::{CONFIG, ModelHost, TRAIL};
 use serde_json::{Value, json};
+use std::ops::Deref;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-const CONFIG: &str = "/etc/bailiwick/bailiwick.toml";
-const TRAIL: &str = "/var/lib/bailiwick/audit";
-
-/// Everything that stands. Fields drop in this order.
+/// A model host whose agent is up.
 pub(crate) struct World {
-    pub(crate) system: SystemBox,
-    lab: LabNetwork,
-    issuer: Issuer,
-    authority: Authority,
+    host: ModelHost,
     config: String,
-    _reaper: Reaper,
+}
+
+impl Deref for World {
+    type Target = ModelHost;
+
+    fn deref(&self) -> &ModelHost {
+        &self.host
+    }
 }
 
 impl World {
     /// The agent is up and the model server answers; a stream of it lasts some seconds.
     pub(crate) fn new(name: &str) -> Self {
         let testbed = Path::new(env!("CARGO_BIN_EXE_bailiwick-testbed"));
-        let reaper = Reaper::start(testbed).unwrap();
-        let binds = vec![
-            Bind::read_only(bailiwick_binary(), "/usr/bin/bailiwick"),
-            Bind::read_only(testbed, "/usr/bin/bailiwick-testbed"),
-        ];
-        let system = SystemBox::boot(&reaper, name, binds).unwrap();
-        let lab = LabNetwork::around(&reaper, system.network().unwrap()).unwrap();
-        let authority = Authority::new("Lab CA").unwrap();
-        let issuer = Issuer::start(Plan {
-            listen: lab.issuer.at_v4(443),
-            namespace: Some(lab.issuer.namespace.clone()),
-            identity: Some(authority.issue(&[&lab.issuer.v4.to_string()]).unwrap()),
-            algorithms: vec![Algorithm::Es256],
-            clients: Vec::new(),
-        })
-        .unwrap();
-        let config = config(issuer.url());
-        let world = Self { system, lab, issuer, authority, config, _reaper: reaper };
-        world.furnish();
+        let host = ModelHost::boot(testbed, name, Some(&bailiwick_binary())).unwrap();
+        let config = config(host.issuer.url());
+        let model = "[Service]\nRuntimeDirectory=llama\nExecStart=/usr/bin/bailiwick-testbed model-server \
+                     --listen 127.0.0.1:8000 --control /run/llama/control --piece 4 --pause 60\n";
+        host.system.write("/etc/systemd/system/llama.service", model, 0o644).unwrap();
+        host.place_agent(&config).unwrap();
+        let world = Self { host, config };
         world.system.run(&["systemctl", "start", "bailiwick.service"]).unwrap_or_else(|error| {
             panic!("{error}\n{}", world.system.run(&["journalctl", "-u", "bailiwick", "-o", "cat"]).unwrap())
         });
         world.system.run(&["systemctl", "start", "llama.service"]).unwrap();
         world.eventually("the model server answers", || world.chat("hello").status == 200);
         world
-    }
-
-    fn furnish(&self) {
-        let host = &self.lab.host;
-        let identity = self.authority.issue(&[&host.v4.to_string()]).unwrap();
-        let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/systemd");
-        let unit = |file: &str| std::fs::read_to_string(units.join(file)).unwrap();
-        let model = "[Service]\nRuntimeDirectory=llama\nExecStart=/usr/bin/bailiwick-testbed model-server \
-                     --listen 127.0.0.1:8000 --control /run/llama/control --piece 4 --pause 60\n";
-        for (path, contents, mode) in [
-            (CONFIG, self.config.clone(), 0o600),
-            ("/etc/bailiwick/tls.crt", identity.certificate, 0o644),
-            ("/etc/bailiwick/tls.key", identity.key, 0o600),
-            ("/etc/bailiwick/issuer-ca.crt", self.authority.certificate().to_owned(), 0o644),
-            ("/etc/systemd/system/llama.service", model.to_owned(), 0o644),
-            ("/etc/systemd/system/llama.service.d/bailiwick.conf", unit("model.conf"), 0o644),
-            ("/etc/systemd/system/bailiwick.service", unit("bailiwick.service"), 0o644),
-            ("/etc/systemd/system/bailiwick-agent.slice", unit("bailiwick-agent.slice"), 0o644),
-        ] {
-            self.system.write(path, contents, mode).unwrap();
-        }
-        self.system.run(&["systemctl", "daemon-reload"]).unwrap();
     }
 
     /// The config with one text in the place of another, which must be there.

@@ -5,7 +5,7 @@ use super::super::host::HostFacts;
 use super::super::report::{At, Report};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use std::fs::{File, Metadata};
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -18,6 +18,8 @@ pub(super) enum Content {
     Certificates,
     /// A PEM private key.
     Key,
+    /// PEM revocation lists.
+    Revocations,
 }
 
 /// An absolute path.
@@ -53,6 +55,11 @@ pub(super) fn pem(
                 !read.is_empty() && read.iter().all(|read| *read)
             });
             (holds, "no PEM certificate in this file")
+        }
+        Content::Revocations => {
+            let holds = CertificateRevocationListDer::pem_file_iter(&file)
+                .is_ok_and(|lists| lists.map(|list| list.is_ok()).min().unwrap_or(false));
+            (holds, "no PEM revocation list in this file")
         }
         Content::Key => (PrivateKeyDer::from_pem_file(&file).is_ok(), "no PEM private key in this file"),
     };
@@ -125,10 +132,10 @@ pub(super) fn belong_together(certificate: &Path, key: &At<String>, report: &Rep
     together
 }
 
-/// Where a model's credential is read from: a systemd credential by its name, or a file by its path.
+/// Where a secret is read from: a systemd credential by its name, or a file by its path. `what` names it in a warning.
 pub(super) fn credential(
     credential: &At<String>,
-    model: &str,
+    what: &str,
     host: &HostFacts,
     report: &Report<'_>,
     warnings: &mut Vec<String>,
@@ -143,7 +150,7 @@ pub(super) fn credential(
     let path = if named { host.credential(text) } else { PathBuf::from(text) };
     if host.check_files && named && host.credentials_directory.is_none() {
         warnings.push(format!(
-            "model \"{model}\": its credential can only be looked for when the service runs; \
+            "{what} can only be looked for when the service runs; \
              load it with LoadCredential= or ImportCredential= in the unit (systemd.exec(5))"
         ));
     } else if host.check_files

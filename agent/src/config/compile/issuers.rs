@@ -4,14 +4,26 @@ use super::super::errors::Problem;
 use super::super::host::HostFacts;
 use super::super::raw;
 use super::super::report::{At, Place, Report};
-use super::super::settings::Issuer;
+use super::super::settings::{Introspection, Issuer};
 use super::files::{self, Content};
-use super::{Declared, bounded, described, line_of_text};
+use super::{Declared, bounded, claim_path, described, line_of_text, report_repeats, word};
+use bailiwick_policy::AccessRule;
 use std::net::IpAddr;
 
 /// Seconds of clock skew allowed unless the config says otherwise, and at most.
 const LEEWAY: u64 = 60;
 const LARGEST_LEEWAY: u64 = 300;
+
+/// Seconds between two fetches of an issuer's keys, at least and at most.
+const SHORTEST_REFRESH: u64 = 60;
+const LONGEST_REFRESH: u64 = 24 * 3600;
+
+/// Seconds for which an issuer's word on an opaque token is remembered unless the config says otherwise, and at most.
+const REMEMBER: u64 = 30;
+const LONGEST_REMEMBER: u64 = 300;
+
+/// The words of `type`, and whether they ask for more than a token must say anyway.
+const KINDS: [(&str, bool); 2] = [("any", false), ("at+jwt", true)];
 
 /// Every issuer that could be read.
 pub(super) fn compile(
@@ -19,7 +31,9 @@ pub(super) fn compile(
     regions: &Declared<'_>,
     host: &HostFacts,
     report: &Report<'_>,
+    warnings: &mut Vec<String>,
 ) -> Vec<Issuer> {
+    one_introspects(raw, report);
     if raw.is_empty() {
         let place = Place { key: "issuer".to_owned(), start: 0, value: None };
         let message = "missing: nobody could prove who they are";
@@ -48,20 +62,96 @@ pub(super) fn compile(
             None => Some(LEEWAY),
             Some(leeway) => bounded(leeway, 0, LARGEST_LEEWAY, "seconds", report),
         };
+        let clients = issuer.clients.as_ref().map(|clients| {
+            report_repeats(&clients.value, report);
+            clients
+                .value
+                .iter()
+                .filter_map(|client| line_of_text(client, report))
+                .map(str::to_owned)
+                .collect()
+        });
+        let strict_type = issuer
+            .kind
+            .as_ref()
+            .and_then(|kind| word(kind, "a token's type", &KINDS, report))
+            .unwrap_or(false);
+        let refresh = issuer
+            .refresh
+            .as_ref()
+            .and_then(|number| bounded(number, SHORTEST_REFRESH, LONGEST_REFRESH, "seconds", report));
+        let introspection = issuer
+            .introspection
+            .as_ref()
+            .and_then(|introspection| introspection_of(introspection, host, report, warnings));
         if let (Some(url), Some(audience), Some(groups), Some(region), Some(leeway)) =
             (url, audience, groups_claim, region, leeway)
         {
             issuers.push(Issuer {
-                url,
-                audience: audience.to_owned(),
                 groups_claim: groups.to_owned(),
-                region,
+                clients,
+                strict_type,
+                bound: issuer.bound.as_ref().is_some_and(|flag| flag.value),
                 ca: ca.flatten(),
                 leeway,
+                refresh,
+                introspection,
+                ..Issuer::new(&url, audience, region)
             });
         }
     }
     issuers
+}
+
+/// Tells each issuer which claims the rules ask for.
+pub(super) fn read_claims_for(rules: &[AccessRule], issuers: &mut [Issuer]) {
+    for issuer in issuers {
+        let applies = |rule: &&AccessRule| rule.issuer.as_ref().is_none_or(|url| *url == issuer.url);
+        for rule in rules.iter().filter(applies) {
+            let named = rule.claims.iter().map(|condition| &condition.claim);
+            for claim in named.chain(rule.from_claim.iter().map(|country| &country.claim)) {
+                if !issuer.claims.contains(claim) {
+                    issuer.claims.push(claim.clone());
+                }
+            }
+        }
+    }
+}
+
+/// An opaque token does not say whose it is, and whoever is asked about it gets it.
+fn one_introspects(raw: &[raw::Issuer], report: &Report<'_>) {
+    let mut asked = raw.iter().filter_map(|issuer| issuer.introspection.as_ref());
+    if let Some(first) = asked.next() {
+        for other in asked {
+            let message = format!(
+                "{} has introspection already, and an opaque token does not say whose it is",
+                described(&first.place, report)
+            );
+            report.error(&other.place, Problem::Conflict, message, "keep one of the two");
+        }
+    }
+}
+
+fn introspection_of(
+    raw: &raw::Introspection,
+    host: &HostFacts,
+    report: &Report<'_>,
+    warnings: &mut Vec<String>,
+) -> Option<Introspection> {
+    let endpoint = raw.endpoint.as_ref().map(|endpoint| checked_url(endpoint, report));
+    let client = raw.client.as_ref().and_then(|client| line_of_text(client, report));
+    let secret = raw.secret.as_ref().and_then(|secret| {
+        files::credential(secret, "issuer: the secret for introspection", host, report, warnings)
+    });
+    let remember = match &raw.remember {
+        None => Some(REMEMBER),
+        Some(remember) => bounded(remember, 0, LONGEST_REMEMBER, "seconds", report),
+    };
+    let endpoint = match endpoint {
+        None => None,
+        Some(endpoint) => Some(endpoint?),
+    };
+    Some(Introspection { endpoint, client: client?.to_owned(), secret: secret?, remember: remember? })
 }
 
 /// An issuer identifier: `https`, no query, no fragment (OpenID Connect Discovery 1.0, section 3), no user;
@@ -133,18 +223,6 @@ fn shown_url(url: &At<String>) -> Place {
         place.value = None;
     }
     place
-}
-
-/// A claim's name, or a dotted path into objects.
-fn claim_path<'a>(claim: &'a At<String>, report: &Report<'_>) -> Option<&'a str> {
-    let path = line_of_text(claim, report)?;
-    // A claim whose name is a URL (OpenID Connect Core 1.0, 5.1.2) is no path.
-    if !path.contains("://") && path.split('.').any(str::is_empty) {
-        let cure = "write a claim's name, such as \"groups\" or \"realm_access.roles\"";
-        report.error(&claim.place, Problem::Invalid, "not a claim", cure);
-        return None;
-    }
-    Some(path)
 }
 
 #[cfg(test)]

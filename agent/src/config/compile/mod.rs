@@ -2,14 +2,19 @@
 //! what the parts of a file may call each other.
 
 mod access;
+mod datasets;
 mod files;
 mod issuers;
 mod masks;
 mod peers;
 mod proxy;
 mod regions;
+mod rules;
 mod scopes;
 mod warnings;
+
+pub(crate) use datasets::{DEFAULT_DIRECTORY, MAX_AGE};
+pub(crate) use warnings::stale;
 
 use super::errors::Problem;
 use super::host::HostFacts;
@@ -19,6 +24,7 @@ use super::settings::{Audit, Settings};
 use crate::preflight::Weakness;
 use bailiwick_kernel::Rules;
 use bailiwick_policy::{AccessPolicy, Name};
+use bailiwick_regions::Metadata;
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -26,33 +32,35 @@ use std::path::PathBuf;
 /// The meaning of a whole config; `None` only when something was reported.
 pub(super) fn settings(raw: &raw::Config, host: &HostFacts, report: &Report<'_>) -> Option<Settings> {
     let mut warnings = Vec::new();
-    let regions = regions::compile(&raw.regions, report);
+    let (regions, datasets) = datasets::join(regions::compile(&raw.regions, report), raw, host, report);
     let region_names = Declared::new("region", raw.regions.iter().map(|region| &region.name));
     let origin = raw.host.as_ref().and_then(|this| host_origin(this, &region_names, host, report));
-    let issuers = issuers::compile(&raw.issuers, &region_names, host, report);
+    let mut issuers = issuers::compile(&raw.issuers, &region_names, host, report, &mut warnings);
     let masks = masks::compile(&raw.masks, host, report);
     let mask_names = Declared::new("mask", raw.masks.iter().filter_map(|mask| mask.name.as_ref()));
     let scopes = scopes::compile(raw, &regions, &region_names, &issuers, host, report, &mut warnings);
     let model_names = Declared::new("model", raw.models.iter().filter_map(|model| model.name.as_ref()));
-    let rules = access::compile(&raw.access, &model_names, &region_names, &mask_names, report);
+    let rules = access::compile(raw, &model_names, (&region_names, &regions), &mask_names, report);
+    issuers::read_claims_for(&rules, &mut issuers);
     let proxy =
         raw.proxy.as_ref().and_then(|proxy| proxy::compile(proxy, &raw.models, host, report, &mut warnings));
     let directory = raw.audit.as_ref().and_then(|audit| audit_directory(audit, host, report));
 
     let settings = Settings {
-        id: policy_id(report.text()),
+        id: policy_id(report.text(), &datasets.kept),
         models: scopes.models,
         proxy: proxy?,
         issuers,
         access: AccessPolicy::new(rules),
         masks,
         regions,
+        datasets,
         audit: Audit { directory: directory?, origin: origin? },
         kernel: Rules { scopes: scopes.scopes },
         accepted: raw.host.as_ref().map(|this| accepted(this, report)).unwrap_or_default(),
         warnings,
     };
-    Some(warnings::with(settings))
+    Some(warnings::with(settings, host))
 }
 
 /// The names that the file gives to one kind of thing, valid or not.
@@ -185,14 +193,31 @@ pub(super) fn report_repeats(items: &[At<String>], report: &Report<'_>) {
     }
 }
 
+/// A claim's name, or a dotted path into objects.
+pub(super) fn claim_path<'a>(claim: &'a At<String>, report: &Report<'_>) -> Option<&'a str> {
+    let path = line_of_text(claim, report)?;
+    // A claim whose name is a URL (OpenID Connect Core 1.0, 5.1.2) is no path.
+    if !path.contains("://") && path.split('.').any(str::is_empty) {
+        let cure = "write a claim's name, such as \"groups\" or \"realm_access.roles\"";
+        report.error(&claim.place, Problem::Invalid, "not a claim", cure);
+        return None;
+    }
+    Some(path)
+}
+
 /// How an error points at another place: its key and line.
 pub(super) fn described(place: &Place, report: &Report<'_>) -> String {
     format!("{} in line {}", place.key, report.position(place.start).0)
 }
 
-/// First 16 hexadecimal digits of the text's SHA-256.
-fn policy_id(text: &str) -> String {
-    Sha256::digest(text).iter().take(8).fold(String::new(), |mut id, byte| {
+/// First 16 hexadecimal digits of the SHA-256 of the text, followed by those of the datasets: other datasets make
+/// another policy.
+fn policy_id(text: &str, datasets: &[Metadata]) -> String {
+    let mut hash = Sha256::new_with_prefix(text);
+    for dataset in datasets {
+        hash.update(format!("\0{} {}", dataset.name, dataset.sha256));
+    }
+    hash.finalize().iter().take(8).fold(String::new(), |mut id, byte| {
         // Writing to a String cannot fail.
         let _ = write!(id, "{byte:02x}");
         id

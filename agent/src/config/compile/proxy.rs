@@ -4,9 +4,9 @@ use super::super::errors::Problem;
 use super::super::host::HostFacts;
 use super::super::raw;
 use super::super::report::{At, Report};
-use super::super::settings::{Proxy, Tls};
+use super::super::settings::{ClientCertificates, IdentityFields, OnRemoval, Proxy, PseudonymKey, Tls};
 use super::files::{self, Content};
-use super::{bounded, described};
+use super::{bounded, described, report_repeats, word};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -48,7 +48,62 @@ pub(super) fn compile(
         warnings
             .push("proxy.listen: port 0 is another port at every start; name one, such as 8443".to_owned());
     }
-    Some(Proxy { listen: listen?, tls: Tls { certificate: certificate?, key: key? }, max_body: max_body? })
+    let removals = [("finish", OnRemoval::Finish), ("cut", OnRemoval::Cut)];
+    let on_removal = match &raw.on_removal {
+        None => OnRemoval::default(),
+        Some(text) => word(text, "what becomes of it", &removals, report).unwrap_or_default(),
+    };
+    let clients = raw.clients.as_ref().map(|clients| client_certificates(clients, host, report));
+    let identity = raw.identity.as_ref().map(|identity| identity_fields(identity, host, report));
+    Some(Proxy {
+        listen: listen?,
+        tls: Tls { certificate: certificate?, key: key? },
+        max_body: max_body?,
+        clients: clients.flatten(),
+        on_removal,
+        identity: identity.unwrap_or_default(),
+    })
+}
+
+fn client_certificates(
+    raw: &raw::Clients,
+    host: &HostFacts,
+    report: &Report<'_>,
+) -> Option<ClientCertificates> {
+    let authorities =
+        raw.authorities.as_ref().and_then(|path| files::pem(path, Content::Certificates, host, report));
+    let revoked = raw.revoked.as_ref().map(|path| files::pem(path, Content::Revocations, host, report));
+    let is_set = |flag: &Option<At<bool>>| flag.as_ref().is_some_and(|flag| flag.value);
+    Some(ClientCertificates {
+        authorities: authorities?,
+        revoked: revoked.flatten(),
+        require: is_set(&raw.require),
+        identify: is_set(&raw.identify),
+    })
+}
+
+/// What becomes of the members that say who calls, and which ones there are besides those that are known.
+fn identity_fields(raw: &raw::Identity, host: &HostFacts, report: &Report<'_>) -> IdentityFields {
+    let actions = [("remove", false), ("pseudonym", true)];
+    let action = raw.action.as_ref().and_then(|text| word(text, "an action", &actions, report));
+    let mut fields = Vec::new();
+    if let Some(list) = &raw.fields {
+        report_repeats(&list.value, report);
+        for field in &list.value {
+            let path: Vec<String> = field.value.split('.').map(str::to_owned).collect();
+            let one_name = |name: &String| {
+                !name.is_empty() && !name.contains(|c: char| "$[]*\"'".contains(c) || c.is_control())
+            };
+            if path.iter().all(one_name) && field.value.len() <= 256 {
+                fields.push(path);
+            } else {
+                let cure = "write names with dots between them, such as \"metadata.tenant\"";
+                report.error(&field.place, Problem::Invalid, "not a field's path", cure);
+            }
+        }
+    }
+    let pseudonym = (action == Some(true)).then_some(PseudonymKey(host.mask_key));
+    IdentityFields { pseudonym, fields }
 }
 
 fn listen_address(listen: &At<String>, models: &[raw::Model], report: &Report<'_>) -> Option<SocketAddr> {

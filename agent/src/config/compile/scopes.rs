@@ -54,10 +54,10 @@ pub(super) fn compile(
             model.server.as_ref().and_then(|server| word(server, "a model server", &SERVERS, report));
         let called = model.name.as_ref().map_or("?", |name| name.value.as_str());
         let upstream = address(model, called, host, &mut addresses, report, warnings);
-        let credential = model
-            .credential
-            .as_ref()
-            .and_then(|text| files::credential(text, called, host, report, warnings));
+        let credential = model.credential.as_ref().and_then(|text| {
+            let what = format!("model \"{called}\": its credential");
+            files::credential(text, &what, host, report, warnings)
+        });
         let egress = egress(model.egress.as_ref(), regions, region_names, report);
         let peers = peers::compile(&model.peers, &raw.models, report);
         if let (Some(name), Some((slice, cgroup)), Some(upstream), Some(server)) =

@@ -1,14 +1,18 @@
 //! What compiles but deserves a word: each a full sentence with its cure.
 
-use super::super::settings::Settings;
+use super::super::host::HostFacts;
+use super::super::settings::{Datasets, Settings};
 use super::issuers::is_on_this_host;
+use crate::identity::okta::is_org_server;
 use bailiwick_kernel::ScopeKind;
-use bailiwick_policy::{Mode, Name};
+use bailiwick_policy::{AccessRule, Mode, Name, Origin, Principal};
+use bailiwick_regions::{Metadata, today};
+use std::sync::Arc;
 
 /// The settings with their warnings.
-pub(super) fn with(mut settings: Settings) -> Settings {
+pub(super) fn with(mut settings: Settings, host: &HostFacts) -> Settings {
     let mut warnings = std::mem::take(&mut settings.warnings);
-    about_regions(&settings, &mut warnings);
+    about_regions(&settings, host, &mut warnings);
     about_issuers(&settings, &mut warnings);
     about_access(&settings, &mut warnings);
     about_masks(&settings, &mut warnings);
@@ -18,12 +22,15 @@ pub(super) fn with(mut settings: Settings) -> Settings {
 }
 
 /// A country means nothing until something says where addresses are.
-fn about_regions(settings: &Settings, warnings: &mut Vec<String>) {
+fn about_regions(settings: &Settings, host: &HostFacts, warnings: &mut Vec<String>) {
     let scopes = &settings.kernel.scopes;
     let rules = settings.access.rules();
     let used = |name: &Name| {
         scopes.iter().any(|scope| scope.egress.regions.contains(name))
-            || rules.iter().any(|rule| rule.from.as_ref().is_some_and(|from| from.contains(name)))
+            || rules.iter().any(|rule| {
+                // A claim brings its country along.
+                rule.from_claim.is_none() && rule.from.as_ref().is_some_and(|from| from.contains(name))
+            })
     };
     for region in settings.regions.regions() {
         let (name, wide) = (&region.name, region.networks.iter().any(|network| network.prefix_len() == 0));
@@ -32,26 +39,75 @@ fn about_regions(settings: &Settings, warnings: &mut Vec<String>) {
                 "region \"{name}\" has a network of length 0, which holds every address; pin the networks that you know"
             ));
         }
-        if region.countries.is_empty() || !used(name) {
+        if region.countries.is_empty()
+            || !used(name)
+            || !host.read_datasets
+            || !settings.datasets.kept.is_empty()
+        {
             continue;
         }
         let rest = if region.networks.is_empty() {
-            format!("nothing in region \"{name}\" is allowed; add its networks")
+            format!("nothing in region \"{name}\" is allowed")
         } else {
             format!("only the networks of region \"{name}\" are allowed")
         };
-        warnings.push(format!("countries are unknown until a dataset is imported; {rest}"));
+        warnings.push(format!(
+            "countries are unknown until a dataset is imported, and {rest}: bailiwick regions import FILE"
+        ));
+    }
+    about_datasets(settings, warnings);
+}
+
+/// A table of countries knows little of clouds, and any dataset grows old.
+fn about_datasets(settings: &Settings, warnings: &mut Vec<String>) {
+    let Datasets { kept, max_age, .. } = &settings.datasets;
+    let providers = kept.iter().filter(|dataset| dataset.kind.origin() == Origin::Provider).count();
+    if !kept.is_empty() && providers == 0 {
+        warnings.push(
+            "no provider's ranges are imported, and a table of countries alone puts cloud networks in wrong countries; \
+             import those of AWS, GCP, Azure, Oracle and Cloudflare"
+                .to_owned(),
+        );
+    }
+    for dataset in settings.datasets.stale(today()) {
+        warnings.push(stale(dataset, *max_age));
     }
 }
 
-/// Groups are names, and a rule does not ask whose.
+/// What is said of a dataset that is too old, here and by the alert.
+pub(crate) fn stale(dataset: &Metadata, max_age: u32) -> String {
+    format!(
+        "dataset \"{}\" describes {}, {} days ago, and may be {max_age} days old; fetch the file anew, then: bailiwick \
+         regions import FILE && systemctl reload bailiwick",
+        dataset.name,
+        dataset.date,
+        dataset.age(today())
+    )
+}
+
+/// Groups, subjects and claims are names, and a rule asks whose only where it says so.
 fn about_issuers(settings: &Settings, warnings: &mut Vec<String>) {
-    let by_group = settings.access.rules().iter().any(|rule| rule.groups.is_some());
-    if settings.issuers.len() > 1 && by_group {
-        let urls: Vec<&str> = settings.issuers.iter().map(|issuer| issuer.url.as_str()).collect();
+    let identify = settings.proxy.clients.as_ref().is_some_and(|clients| clients.identify);
+    let mut who: Vec<&str> = settings.issuers.iter().map(|issuer| issuer.url.as_str()).collect();
+    who.extend(identify.then_some(Principal::BY_CERTIFICATE));
+    let trusts_all = |rule: &&Arc<AccessRule>| {
+        rule.issuer.is_none() && (rule.groups.is_some() || rule.subjects.is_some() || !rule.claims.is_empty())
+    };
+    let all: Vec<_> =
+        settings.access.rules().iter().filter(trusts_all).map(|rule| format!("\"{}\"", rule.name)).collect();
+    if who.len() > 1 && !all.is_empty() {
         warnings.push(format!(
-            "each of the issuers {} may vouch for every group that a rule names; trust them alike, or give their groups names of their own",
-            urls.join(", ")
+            "each of the issuers {} may vouch for every group that access rule {} names; add issuer = \"…\" to say whom it trusts",
+            who.join(", "),
+            all.join(", ")
+        ));
+    }
+    for issuer in settings.issuers.iter().filter(|issuer| is_org_server(&issuer.url)) {
+        warnings.push(format!(
+            "{} is Okta's org authorization server, whose access tokens only Okta can verify, and which carry no groups; \
+             name a custom authorization server, such as {}/oauth2/default",
+            issuer.url,
+            issuer.url.trim_end_matches('/')
         ));
     }
 }

@@ -1,0 +1,271 @@
+//! # Control: what another process of root's may hand to the running agent
+//!
+//! ```text
+//!   bailiwick selftest ──evidence, one line of JSON──▶ /run/bailiwick/control ──▶ trail: `self-test`
+//!                      ◀──── recorded, or why not ────
+//! ```
+//!
+//! The audit trail has one writer, and while the agent runs it is the agent. What others have to say of this host therefore
+//! comes in here: a Unix socket in the service's runtime directory (`RuntimeDirectory=`, systemd.exec(5)).
+//!
+//! Invariants:
+//! - Root alone: by the directory's and the socket's mode, and by what the kernel says of the peer (SO_PEERCRED, unix(7)).
+//! - One request a connection, of bounded size, within a bounded time, one connection after the other: nobody can make the
+//!   agent hold more, nor keep it from its work.
+//! - Nothing is believed but what the request's type can say, and that is checked ([`Evidence::check`]): no free text gets
+//!   from here into the trail.
+//! - A refusal is said to the peer, with the reason, and changes nothing.
+//!
+//! What it does not do: it gives nothing away and gives no orders. Status is read from the kernel, a reload is a signal.
+
+mod socket;
+
+use crate::selftest::Evidence;
+use bailiwick_audit::Log;
+use serde::{Deserialize, Serialize};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+pub use socket::Control;
+
+/// Where systemd makes the service's runtime directory, for those who do not run in the service.
+const SHIPPED_DIRECTORY: &str = "/run/bailiwick";
+/// The socket's name in there.
+const NAME: &str = "control";
+/// Bytes of a request. Evidence that names every attack of the catalog has less than half of it.
+const LONGEST_REQUEST: u64 = 8 * 1024;
+/// For a request to come and its answer to be taken.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What can be asked.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Request {
+    /// Record the result of a selftest.
+    SelfTest(Evidence),
+}
+
+/// What became of it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Answer {
+    /// It is durably in the trail.
+    Recorded,
+    /// It is not, and why.
+    Refused(String),
+}
+
+/// Why a running agent did not take something.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Nobody listens.
+    #[error("no agent listens at {}; see: systemctl status bailiwick", .0.display())]
+    NobodyListens(PathBuf),
+    /// The conversation broke off.
+    #[error("the agent at {} did not answer: {source}; see: journalctl -u bailiwick", path.display())]
+    Broken {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The agent said no.
+    #[error("the running agent refused it: {0}")]
+    Refused(String),
+}
+
+/// Where the agent listens: in `RUNTIME_DIRECTORY` where systemd says so, else where the shipped unit has it.
+#[must_use]
+pub fn place() -> PathBuf {
+    let directory = std::env::var_os("RUNTIME_DIRECTORY");
+    directory.map_or_else(|| PathBuf::from(SHIPPED_DIRECTORY), PathBuf::from).join(NAME)
+}
+
+/// Has the agent that listens at `path` record a selftest's result; returns once it is durable.
+///
+/// # Errors
+/// [`ControlError`]; nothing was recorded, save that the answer may have been lost on its way.
+pub fn hand_over(path: &Path, evidence: &Evidence) -> Result<(), ControlError> {
+    let broken = |source| ControlError::Broken { path: path.to_owned(), source };
+    let mut stream = UnixStream::connect(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            ControlError::NobodyListens(path.to_owned())
+        }
+        _ => broken(error),
+    })?;
+    let answer = (|| {
+        // Somebody else may be served first.
+        stream.set_read_timeout(Some(2 * PATIENCE))?;
+        stream.set_write_timeout(Some(2 * PATIENCE))?;
+        let mut line = serde_json::to_vec(&Request::SelfTest(evidence.clone()))?;
+        line.push(b'\n');
+        let written = stream.write_all(&line);
+        let mut answer = String::new();
+        // A refusal may come before the request is written: it is heard all the same.
+        match BufReader::new((&stream).take(LONGEST_REQUEST)).read_line(&mut answer) {
+            Ok(1..) => Ok(serde_json::from_str(&answer)?),
+            Ok(0) => Err(written.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into())),
+            Err(error) => Err(error),
+        }
+    })();
+    match answer.map_err(broken)? {
+        Answer::Recorded => Ok(()),
+        Answer::Refused(why) => Err(ControlError::Refused(why)),
+    }
+}
+
+/// Serves one connection to its end; `admitted` is who may ask, a user id.
+async fn converse(mut stream: tokio::net::UnixStream, admitted: u32, log: &Log) -> io::Result<()> {
+    let answer = match judge(&mut stream, admitted).await {
+        Ok(Request::SelfTest(evidence)) => match log.append(evidence.record("agent")).await {
+            Ok(_) => Answer::Recorded,
+            Err(error) => Answer::Refused(format!("the audit trail: {error}")),
+        },
+        Err(why) => Answer::Refused(why),
+    };
+    match &answer {
+        Answer::Recorded => tracing::info!("the result of a selftest was recorded"),
+        Answer::Refused(why) => tracing::warn!("a request at the control socket was refused: {why}"),
+    }
+    let mut line = serde_json::to_vec(&answer)?;
+    line.push(b'\n');
+    tokio::time::timeout(PATIENCE, stream.write_all(&line)).await?
+}
+
+/// Reads a request of somebody who may make one, and checks it. The reason of a refusal never repeats what was sent.
+async fn judge(stream: &mut tokio::net::UnixStream, admitted: u32) -> Result<Request, String> {
+    let peer = stream.peer_cred().map_err(|error| format!("the kernel does not say who asks: {error}"))?;
+    if peer.uid() != admitted {
+        return Err(format!("root alone may ask, and this is uid {}", peer.uid()));
+    }
+    let line = tokio::time::timeout(PATIENCE, read_line(stream))
+        .await
+        .map_err(|_| "the request did not come in time".to_owned())?
+        .map_err(|error| format!("the request cannot be read: {error}"))?;
+    if line.len() as u64 > LONGEST_REQUEST {
+        return Err(format!("the request has more than {LONGEST_REQUEST} bytes"));
+    }
+    let request: Request = serde_json::from_slice(&line).map_err(|_| {
+        "this version knows no such request; is the agent another version? restart it".to_owned()
+    })?;
+    let Request::SelfTest(evidence) = &request;
+    evidence.check().map_err(str::to_owned)?;
+    Ok(request)
+}
+
+/// Up to a line's end, the end of the stream, or one byte more than a request may have.
+async fn read_line(stream: &mut tokio::net::UnixStream) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    let mut bytes = [0; 1024];
+    while line.len() as u64 <= LONGEST_REQUEST && !line.contains(&b'\n') {
+        match stream.read(&mut bytes).await? {
+            0 => break,
+            length => line.extend_from_slice(&bytes[..length]),
+        }
+    }
+    Ok(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bailiwick_audit::LogSettings;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn evidence(through: &[&str]) -> Evidence {
+        let through = through.iter().map(|name| (*name).to_owned()).collect();
+        Evidence { policy: "0123456789abcdef".to_owned(), held: 30, not_tried: 1, through }
+    }
+
+    /// An agent's socket and trail, for whoever has this user id; what `ask` gets there, and the trail's records.
+    fn with_agent<T: Send + 'static>(
+        admitted: u32,
+        ask: impl FnOnce(&Path) -> T + Send + 'static,
+    ) -> (T, Vec<String>) {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, trail) = (directory.path().join("run/control"), directory.path().join("audit"));
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let got = runtime.block_on(async {
+            let settings = LogSettings { directory: trail.clone(), origin: "bailiwick/host-1".to_owned() };
+            let log = Log::open(settings).unwrap();
+            let control = Control::bind(&path).unwrap().admitting(admitted);
+            let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700), "for root alone");
+            let serving = tokio::spawn(control.serve(log.clone()));
+            let at = path.clone();
+            let got = tokio::task::spawn_blocking(move || ask(&at)).await.unwrap();
+            serving.abort();
+            assert!(serving.await.unwrap_err().is_cancelled());
+            log.close().await.unwrap();
+            got
+        });
+        assert!(!path.exists(), "nothing stays");
+        let records = bailiwick_audit::records(&trail).unwrap();
+        (got, records.into_iter().map(|(_, record)| String::from_utf8(record).unwrap()).collect())
+    }
+
+    fn own_id() -> u32 {
+        nix::unistd::geteuid().as_raw()
+    }
+
+    #[test]
+    fn evidence_that_is_handed_over_is_in_the_trail() {
+        let (got, trail) = with_agent(own_id(), |path| hand_over(path, &evidence(&["udp-connected"])));
+        assert!(got.is_ok(), "{got:?}");
+        assert_eq!(trail.len(), 1, "{trail:?}");
+        for part in ["self-test", "udp-connected", "0123456789abcdef", r#""written-by":"agent""#] {
+            assert!(trail[0].contains(part), "{part}: {}", trail[0]);
+        }
+    }
+
+    #[test]
+    fn whoever_is_not_admitted_is_told_so_and_leaves_nothing() {
+        let (got, trail) = with_agent(own_id() + 1, |path| hand_over(path, &evidence(&[])));
+        assert!(got.unwrap_err().to_string().contains("root alone"), "the reason is said");
+        assert_eq!(trail, Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused_and_the_next_one_served() {
+        let (answers, trail) = with_agent(own_id(), |path| {
+            let say = |bytes: Vec<u8>| {
+                let mut stream = UnixStream::connect(path).unwrap();
+                // Too much is not read to its end.
+                let _cut = stream.write_all(&bytes);
+                let _gone = stream.shutdown(std::net::Shutdown::Write);
+                let mut answer = String::new();
+                BufReader::new(stream).read_line(&mut answer).unwrap();
+                answer
+            };
+            let line = |text: &str| format!("{text}\n").into_bytes();
+            let said = serde_json::to_string(&Request::SelfTest(evidence(&["what is my password"]))).unwrap();
+            let answers = [
+                say(line("nonsense")),
+                say(line(r#"{"release":{}}"#)),
+                say(line(&said.replace("held", "text"))),
+                say(line(&said)),
+                say(vec![b'x'; 20 * 1024]),
+                say(Vec::from(said.trim_end_matches('}'))).replace('\n', ""),
+            ];
+            (answers, hand_over(path, &evidence(&[])))
+        });
+        let (answers, last) = answers;
+        for answer in &answers {
+            assert!(answer.contains("refused") && !answer.contains("password"), "{answer}");
+        }
+        assert!(answers[4].contains("8192 bytes"), "{}", answers[4]);
+        assert!(last.is_ok(), "{last:?}");
+        assert_eq!(trail.len(), 1, "{trail:?}");
+    }
+
+    #[test]
+    fn where_nobody_listens_that_is_said() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = hand_over(&directory.path().join("control"), &evidence(&[])).unwrap_err();
+        assert!(matches!(error, ControlError::NobodyListens(_)), "{error}");
+        assert!(error.to_string().contains("systemctl status bailiwick"), "{error}");
+    }
+}
