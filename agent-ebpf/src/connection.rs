@@ -51,7 +51,9 @@ impl<T> SocketStorage<T> {
     fn of(&self, socket: *mut bpf_sock, flags: u32) -> *mut T {
         let map: *mut c_void = self.definition.get().cast();
         // SAFETY: the map is the program's own, and the socket comes from its context.
-        unsafe { bpf_sk_storage_get(map.cast(), socket.cast(), core::ptr::null_mut(), u64::from(flags)).cast() }
+        unsafe {
+            bpf_sk_storage_get(map.cast(), socket.cast(), core::ptr::null_mut(), u64::from(flags)).cast()
+        }
     }
 }
 

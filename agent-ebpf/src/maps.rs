@@ -6,8 +6,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 use bailiwick_abi::{
-    Address, CachedScope, Connection, Destination, DestinationKey, Fold, FoldKey, NAME_LEN, NameKey, PortOwner,
-    Scope, ScopeKey, Settings,
+    Address, CachedScope, Connection, Destination, DestinationKey, Fold, FoldKey, NAME_LEN, NameKey,
+    PortOwner, Scope, ScopeKey, Settings,
 };
 
 use crate::connection::SocketStorage;
@@ -40,8 +40,7 @@ pub(crate) static CGROUPS: LruHashMap<u64, CachedScope> =
     LruHashMap::with_max_entries(bailiwick_abi::CGROUPS.max_entries, 0);
 
 #[map]
-pub(crate) static STRANGERS: Array<u64> =
-    Array::with_max_entries(bailiwick_abi::STRANGERS.max_entries, 0);
+pub(crate) static STRANGERS: Array<u64> = Array::with_max_entries(bailiwick_abi::STRANGERS.max_entries, 0);
 
 #[map]
 pub(crate) static SOCKETS: SocketStorage<Connection> = SocketStorage::new();

@@ -5,6 +5,7 @@ mod kernel_support;
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
@@ -170,10 +171,19 @@ fn a_prompt_does_not_reach_an_impostor_that_was_there_first() {
     let mut proxy = stage.actor(PROXY);
     let listener = impostor.serve_on(at("127.0.0.1", PORT));
     talk(&mut proxy, &mut impostor, listener, at("127.0.0.1", PORT)).expect("control");
-    let _guard = stage.guard(&closed());
-    assert_eq!(proxy.dial(at("127.0.0.1", PORT)), Err(Errno::ETIMEDOUT));
-    let event = stage.event("the impostor", |event| event.hook == Hook::Egress);
-    assert_eq!(event.reason, Reason::PortReserved);
+    let mut guard = stage.guard(&closed());
+    assert_eq!(proxy.dial(at("127.0.0.1", PORT)), Err(Errno::ECONNREFUSED), "the impostor was ended");
+    assert_eq!(stage.status(&closed()).intruders, []);
+    // Its port is still its own, and it may listen again; then the status says so until it is ended again.
+    impostor.listen(listener);
+    let status = stage.status(&closed());
+    assert!(!status.guarded);
+    let [intruder] = &status.intruders[..] else { panic!("{status:?}") };
+    assert_eq!((intruder.model.as_str(), intruder.address), ("llama", at("127.0.0.1", PORT)));
+    assert!(intruder.place.ends_with(OTHER), "{}", intruder.place);
+    assert_eq!(status.problems()[0].place, format!("port:{PORT}"));
+    guard.repair().unwrap_or_else(|error| panic!("{error}"));
+    assert!(stage.status(&closed()).guarded);
 }
 
 #[test]
@@ -289,7 +299,10 @@ fn the_guard_stands_without_an_agent_and_status_says_so() {
     let status = stage.status(&rules);
     assert!(status.guarded, "{status:#?}");
     assert_eq!(status.generation, Some(1));
-    assert_eq!(status.hooks.len(), 8);
+    let hooks: Vec<&str> = status.hooks.iter().map(|hook| hook.hook.as_str()).collect();
+    let at_slices = ["ingress:llama", "egress:llama", "egress:shipper"];
+    let at_root = ["bind4", "bind6", "connect4", "connect6", "sendmsg4", "sendmsg6"];
+    assert_eq!(hooks, [&at_slices[..], &at_root[..]].concat());
     assert!(status.denied["not-proxy"] >= 1);
     for scope in &status.scopes {
         assert!(scope.live_id.is_some() && scope.live_id == scope.guarded_id, "{scope:?}");
@@ -316,10 +329,11 @@ fn status_cannot_be_fooled() {
     fs::rename(links.join("connect6"), links.join("connect4")).expect("bpffs");
     fs::rename(links.join("aside"), links.join("connect6")).expect("bpffs");
     assert!(stage.status(&rules).guarded);
-    fs::remove_file(links.join("ingress")).expect("bpffs");
+    let slice = fs::metadata(stage.cgroup(MODEL)).expect("the slice").ino();
+    fs::remove_file(links.join(format!("ingress_{slice}"))).expect("bpffs");
     let status = stage.status(&rules);
     assert!(!status.guarded);
-    let ingress = status.hooks.iter().find(|hook| hook.hook == "ingress").expect("ingress");
+    let ingress = status.hooks.iter().find(|hook| hook.hook == "ingress:llama").expect("ingress");
     assert!(!ingress.attached && ingress.problem.is_some(), "{ingress:?}");
 }
 

@@ -167,8 +167,7 @@ fn a_peers_address_forged_on_this_host_does_not_get_in() {
     let _guard = stage.guard(&with_peers(closed()));
     let _ = thief.send_to(raw, &packet, at("198.51.100.1", 0));
     assert_eq!(model.receive(named), Err(Errno::ETIMEDOUT));
-    // It is refused where it leaves already: a stranger's raw packets do not go to a model.
-    stage.event("the forger", |e| e.hook == Hook::Egress && e.reason == Reason::Sealed);
+    stage.event("the forger", |e| e.hook == Hook::Ingress && e.reason == Reason::Sealed);
 }
 
 #[test]

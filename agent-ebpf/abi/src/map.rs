@@ -1,8 +1,8 @@
 //! The maps by name and shape, so that a pinned one can be compared before it is used again.
 
 use crate::{
-    Address, CachedScope, Connection, Destination, DestinationKey, Fold, FoldKey, NAME_LEN, NameKey, PortOwner,
-    Reason, STRANGER_SLOTS, Scope, ScopeKey, Settings,
+    Address, CachedScope, Connection, Destination, DestinationKey, Fold, FoldKey, NAME_LEN, NameKey,
+    PortOwner, Reason, STRANGER_SLOTS, Scope, ScopeKey, Settings,
 };
 
 /// What the kernel can be asked about a map.

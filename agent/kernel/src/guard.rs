@@ -13,6 +13,7 @@ use crate::{
     object::{self, Loaded},
     places,
     rules::entries,
+    sockets::{self, Slices},
     status::{self, Compare, Status},
 };
 
@@ -30,6 +31,7 @@ pub struct Guard {
     /// The cgroups that an agent before this one held, by scope; empty once this one has applied a policy.
     inherited: Vec<(Name, u64)>,
     events_taken: bool,
+    slices: Slices,
 }
 
 /// The cgroups that a scope has or had. A slice that is stopped leaves sockets behind, in a cgroup without a
@@ -76,6 +78,7 @@ impl Guard {
             cgroups: Vec::new(),
             inherited,
             events_taken: false,
+            slices: Slices::new(site),
         })
     }
 
@@ -110,6 +113,7 @@ impl Guard {
             self.switch_after_apply = false;
         }
         self.prune(&attachments)?;
+        self.end_intruders();
         for directory in self.site.other_schemas() {
             links::remove_schema(&directory)?;
         }
@@ -160,6 +164,24 @@ impl Guard {
         Ok(changed)
     }
 
+    /// What listened on a guarded port before the guard stood, and is not the model's. What cannot be ended is in the
+    /// status, and the proxy does not speak to it.
+    fn end_intruders(&self) {
+        match sockets::end_intruders(&self.slices, &self.rules) {
+            Ok(ended) => {
+                for (model, socket) in ended {
+                    let place = socket.cgroup_id.map_or_else(String::new, |id| self.slices.place(id));
+                    tracing::warn!(
+                        %model,
+                        "ended a socket at {} that was on the model's port and not in its slice, but in {place}",
+                        socket.source
+                    );
+                }
+            }
+            Err(error) => tracing::warn!(%error, "who else is on the models' ports could not be ended"),
+        }
+    }
+
     /// Links at slices that no scope has or had.
     fn prune(&self, attachments: &[Attachment]) -> Result<(), KernelError> {
         links::prune_slices(&self.site, |spec, id| {
@@ -188,6 +210,7 @@ impl Guard {
             let attachments = links::attachments(&self.site, &self.rules, &live(&self.cgroups))?;
             links::install(&self.site, &self.programs, &attachments)?;
         }
+        self.end_intruders();
         if !self.truth()?.guarded {
             self.apply(&self.rules.clone())?;
         }

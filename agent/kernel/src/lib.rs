@@ -60,5 +60,5 @@ pub use rules::{Peer, Rules, Scope, ScopeKind};
 pub use site::{Site, own_slice, slice_path};
 pub use sock_diag::{Protocol, Socket, State, destroy, dump, exact};
 pub use sockets::{Slices, foreign, taken_by};
-pub use status::{HookStatus, Problem, ScopeStatus, Status, standing, status};
+pub use status::{HookStatus, Intruder, Problem, ScopeStatus, Status, standing, status};
 pub use tree::TreeWatch;

@@ -85,13 +85,20 @@ pub(crate) fn attachments(
     let mut found = Vec::new();
     for spec in HOOKS {
         if spec.place == Attach::Root {
-            found.push(Attachment { spec, cgroup: site.cgroup_root.clone(), cgroup_id: root_id, scope: None });
+            found.push(Attachment {
+                spec,
+                cgroup: site.cgroup_root.clone(),
+                cgroup_id: root_id,
+                scope: None,
+            });
             continue;
         }
         for (scope, id) in rules.scopes.iter().zip(live) {
             // What is attached further up runs for this one as well.
             let above = |other: &&Scope| {
-                other.cgroup != scope.cgroup && scope.cgroup.starts_with(&other.cgroup) && spec.belongs_to(other)
+                other.cgroup != scope.cgroup
+                    && scope.cgroup.starts_with(&other.cgroup)
+                    && spec.belongs_to(other)
             };
             if let Some(cgroup_id) = *id
                 && spec.belongs_to(scope)
@@ -225,10 +232,7 @@ pub(crate) fn update_slices(site: &Site, programs: &[Loaded]) -> Result<(), Kern
 
 /// Takes away the links at slices that `keep` does not want, and the pins of those whose cgroup is gone with its last
 /// socket.
-pub(crate) fn prune_slices(
-    site: &Site,
-    keep: impl Fn(&HookSpec, u64) -> bool,
-) -> Result<(), KernelError> {
+pub(crate) fn prune_slices(site: &Site, keep: impl Fn(&HookSpec, u64) -> bool) -> Result<(), KernelError> {
     for (spec, id, pin) in slice_pins(site) {
         let Ok(link) = syscall::open_pin(&pin) else { continue };
         let alive = syscall::link_info(link.as_fd()).is_ok_and(|info| info.cgroup_id != 0);

@@ -49,10 +49,11 @@ pub(crate) fn load(site: &Site) -> Result<Vec<Loaded>, KernelError> {
         }
     }
     let fresh: Vec<&MapShape> = MAPS.iter().filter(missing).collect();
-    let loaded = make_storage(&site.map_pin(SOCKETS.name)).and_then(|()| load_over_pins(site)).and_then(|loaded| {
-        // Also those just made: what the object declares is what the table says.
-        MAPS.iter().try_for_each(|shape| check_pin(site, shape)).map(|()| loaded)
-    });
+    let loaded =
+        make_storage(&site.map_pin(SOCKETS.name)).and_then(|()| load_over_pins(site)).and_then(|loaded| {
+            // Also those just made: what the object declares is what the table says.
+            MAPS.iter().try_for_each(|shape| check_pin(site, shape)).map(|()| loaded)
+        });
     if loaded.is_err() {
         for shape in fresh {
             // What was just made holds nothing yet; a pin that never came to be is no loss.

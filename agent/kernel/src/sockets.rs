@@ -16,11 +16,13 @@ use std::{
     time::Duration,
 };
 
+use bailiwick_policy::Name;
+
 use crate::{
-    Site,
+    Rules, Scope, Site,
     places::{self, Places},
     site::cgroup_id,
-    sock_diag::{Protocol, Socket, State, dump, exact},
+    sock_diag::{Protocol, Socket, State, destroy, dump, exact},
 };
 
 /// How long is waited between looks: connect(2) may return before the other side has taken the handshake's last packet.
@@ -178,5 +180,37 @@ pub fn foreign(ports: &[u16], inside: impl Fn(u16, u64) -> bool) -> io::Result<V
         }
     }
     found.retain(|socket| socket.cgroup_id.is_none_or(|id| !inside(socket.source.port(), id)));
+    Ok(found)
+}
+
+/// The listeners that somebody else than its model has on a guarded port: `(model, socket)`.
+pub(crate) fn intruders(slices: &Slices, rules: &Rules) -> io::Result<Vec<(Name, Socket)>> {
+    let ports: Vec<u16> = rules.scopes.iter().map(Scope::port).filter(|port| *port != 0).collect();
+    let model = |port: u16| rules.scopes.iter().find(|scope| scope.port() == port);
+    let inside = |port, id| model(port).is_some_and(|scope| slices.holds(&scope.cgroup, id));
+    let found = foreign(&ports, inside)?;
+    Ok(found
+        .into_iter()
+        .filter(|socket| socket.protocol == Protocol::Tcp)
+        .filter_map(|socket| Some((model(socket.source.port())?.name.clone(), socket)))
+        .collect())
+}
+
+/// Ends the listeners that are on a model's port and not the model's, and what they have accepted. A connected socket
+/// alone is left: it may be somebody's own call that got the port by chance.
+///
+/// # Errors
+/// When the kernel cannot be asked, or cannot end a socket ([`io::ErrorKind::Unsupported`]).
+pub(crate) fn end_intruders(slices: &Slices, rules: &Rules) -> io::Result<Vec<(Name, Socket)>> {
+    let mut found = intruders(slices, rules)?;
+    let listened: Vec<u16> = found
+        .iter()
+        .filter(|(_, socket)| socket.state == State::Listen)
+        .map(|(_, socket)| socket.source.port())
+        .collect();
+    found.retain(|(_, socket)| listened.contains(&socket.source.port()));
+    for (_, socket) in &found {
+        destroy(socket)?;
+    }
     Ok(found)
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    net::SocketAddr,
     os::fd::AsFd,
     path::{Path, PathBuf},
     sync::OnceLock,
@@ -16,6 +17,8 @@ use crate::{
     links::{Attachment, HookSpec, attachments},
     maps::{Maps, counters, open_names},
     object::{Loaded, Tags, built_in_tags},
+    sock_diag::State,
+    sockets::{Slices, intruders},
     syscall::{self, LinkInfo, ProgramInfo},
 };
 
@@ -31,12 +34,17 @@ pub struct Status {
     pub schema: u32,
     /// The policy in force.
     pub generation: Option<u32>,
+    /// The maps whose pin is gone, where there is a guard.
+    pub lost_maps: Vec<&'static str>,
     /// Why the policy in force, or its absence, guards nothing.
     pub policy_problem: Option<String>,
     /// One a program.
     pub hooks: Vec<HookStatus>,
     /// One a scope of the rules.
     pub scopes: Vec<ScopeStatus>,
+    /// Who else than its model listens on a guarded port, in words; what keeps it from the model's callers is the proxy
+    /// alone.
+    pub intruders: Vec<Intruder>,
     /// What does not take the guard down but deserves a look, each a sentence.
     pub warnings: Vec<String>,
     /// Decided about and allowed.
@@ -96,10 +104,21 @@ impl ScopeStatus {
     }
 }
 
+/// A listener on a guarded port that is not its model's.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Intruder {
+    /// The model whose port it is.
+    pub model: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The cgroup that it was made in.
+    pub place: String,
+}
+
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// A hook's name, `scope:<name>`, `policy` or `kernel`.
+    /// A hook's name, `scope:<name>`, `port:<number>`, `map:<name>`, `policy` or `kernel`.
     pub place: String,
     /// In words.
     pub text: String,
@@ -119,6 +138,15 @@ impl Status {
         for scope in self.scopes.iter().filter(|scope| !scope.holds()) {
             let text = format!("the kernel does not hold its cgroup {}", scope.cgroup.display());
             problems.push(Problem { place: format!("scope:{}", scope.name), text });
+        }
+        for map in &self.lost_maps {
+            let text = "its pin is gone: what it holds cannot be read, and the next start begins without it"
+                .to_owned();
+            problems.push(Problem { place: format!("map:{map}"), text });
+        }
+        for Intruder { model, address, place } in &self.intruders {
+            let text = format!("{place} listens at {address}, which is reserved for {model}");
+            problems.push(Problem { place: format!("port:{}", address.port()), text });
         }
         problems
     }
@@ -163,10 +191,20 @@ pub(crate) enum Compare<'a> {
 
 /// As [`status`], held against what the caller has.
 pub(crate) fn read(site: &Site, rules: &Rules, compare: &Compare<'_>) -> Result<Status, KernelError> {
-    let live = rules.scopes.iter().map(|scope| site.cgroup_id(&scope.cgroup)).collect::<Result<Vec<_>, _>>()?;
+    let live =
+        rules.scopes.iter().map(|scope| site.cgroup_id(&scope.cgroup)).collect::<Result<Vec<_>, _>>()?;
     let attachments = attachments(site, rules, &live)?;
-    let maps =
-        if pinned(&site.map_pin(bailiwick_abi::SETTINGS.name))? { Some(Maps::open(site)?) } else { None };
+    let mut lost_maps = Vec::new();
+    for shape in bailiwick_abi::MAPS {
+        if !pinned(&site.map_pin(shape.name))? {
+            lost_maps.push(shape.name);
+        }
+    }
+    let maps = if lost_maps.is_empty() { Some(Maps::open(site)?) } else { None };
+    if lost_maps.len() == bailiwick_abi::MAPS.len() {
+        // There is no guard at all.
+        lost_maps.clear();
+    }
     let settings_id = map_id(site, &bailiwick_abi::SETTINGS)?;
     let mut hooks: Vec<HookStatus> =
         attachments.iter().map(|place| hook_status(site, place, settings_id, compare)).collect();
@@ -198,20 +236,44 @@ pub(crate) fn read(site: &Site, rules: &Rules, compare: &Compare<'_>) -> Result<
         owner.is_some()
     });
     let policy_problem = match (generation, ports) {
+        (None, _) if !lost_maps.is_empty() => None,
         (None, _) => Some("no policy is in force".to_owned()),
         (Some(_), false) => Some("a model's port is not guarded by the policy in force".to_owned()),
         (Some(_), true) => None,
     };
-    let guarded =
-        policy_problem.is_none() && hooks.iter().all(|h| h.attached) && scopes.iter().all(ScopeStatus::holds);
+    let slices = Slices::new(site);
+    let intruders = match intruders(&slices, rules) {
+        Ok(found) => found
+            .into_iter()
+            .filter(|(_, socket)| socket.state == State::Listen)
+            .map(|(model, socket)| Intruder {
+                model: model.to_string(),
+                address: socket.source,
+                place: socket
+                    .cgroup_id
+                    .map_or_else(|| "a cgroup that is not known".into(), |id| slices.place(id)),
+            })
+            .collect(),
+        Err(error) => {
+            warnings.push(format!("who else listens on the models' ports could not be found out: {error}"));
+            Vec::new()
+        }
+    };
+    let guarded = policy_problem.is_none()
+        && lost_maps.is_empty()
+        && intruders.is_empty()
+        && hooks.iter().all(|h| h.attached)
+        && scopes.iter().all(ScopeStatus::holds);
     let mut status = Status {
         guarded,
         cgroup_root: site.cgroup_root.clone(),
         schema: bailiwick_abi::SCHEMA,
         generation,
+        lost_maps,
         policy_problem,
         hooks,
         scopes,
+        intruders,
         warnings,
         allowed: 0,
         denied: BTreeMap::new(),

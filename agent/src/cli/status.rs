@@ -92,9 +92,10 @@ fn page(truth: &Status, problems: &[Finding], notes: &[Finding]) -> String {
     );
     text.push_str(&listed("NOT GUARDED", problems));
     text.push_str(&listed("note", notes));
+    let width = truth.hooks.iter().map(|hook| hook.hook.len()).max().unwrap_or(0).max(10);
     let _ = writeln!(
         text,
-        "\n{:<10} {:<9} {:>6} {:>8}  {:<17} BUILT IN",
+        "\n{:<width$} {:<9} {:>6} {:>8}  {:<17} BUILT IN",
         "HOOK", "ATTACHED", "LINK", "PROGRAM", "TAG"
     );
     for hook in &truth.hooks {
@@ -105,7 +106,7 @@ fn page(truth: &Status, problems: &[Finding], notes: &[Finding]) -> String {
         };
         let _ = writeln!(
             text,
-            "{:<10} {:<9} {:>6} {:>8}  {:<17} {built_in}",
+            "{:<width$} {:<9} {:>6} {:>8}  {:<17} {built_in}",
             hook.hook,
             if hook.attached { "yes" } else { "NO" },
             number(hook.link_id),

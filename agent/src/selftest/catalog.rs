@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 
-use Closes::{Bind, Call, CgroupPermissions, DropIn, NotDumpable, PacketIn, PacketOut, Pins, ProxySide};
+use Closes::{
+    Bind, Call, CgroupPermissions, DropIn, Ended, NotDumpable, PacketIn, PacketOut, Pins, ProxySide,
+};
 use Direction::{In, Out};
 use Runs::{Live, Suite};
 
@@ -45,6 +47,8 @@ pub enum Closes {
     PacketOut,
     /// The proxy's own packets: to a guarded port they go to the model's slice or nowhere.
     ProxySide,
+    /// A listener on a guarded port that is not the model's, and what it accepted, are ended (sock_diag(7)).
+    Ended,
     /// Links and maps that outlive the agent.
     Pins,
     /// The drop-in of the model's unit.
@@ -65,6 +69,7 @@ impl Closes {
             Self::PacketIn => "the packet is dropped where it arrives",
             Self::PacketOut => "the packet is refused where it leaves",
             Self::ProxySide => "the proxy sends to the model's slice or not at all",
+            Self::Ended => "listeners on the port that are not the model's are ended",
             Self::Pins => "links and maps outlive the agent",
             Self::DropIn => "the drop-in of the model's unit",
             Self::CgroupPermissions => "only root writes to the cgroup tree",
@@ -173,15 +178,9 @@ pub const ATTACKS: &[Attack] = &[
     held("connection-from-before-to-the-side-port", In, PacketIn, Suite),
     held("remote-connection-from-before", In, PacketIn, Suite),
     held("udp-connected-before", In, PacketIn, Suite),
-    open(
-        "connection-from-before-to-a-given-listener",
-        In,
-        false,
-        "the socket is that of whoever made the listener, not the slice's, and it was accepted before the guard stood; adopting a model restarts its server, which ends it",
-        "a listener on a guarded port whose socket is foreign to the slice",
-    ),
-    held("given-listener-local", In, PacketIn, Suite),
-    held("given-listener-remote", In, PacketIn, Suite),
+    held("connection-from-before-to-a-given-listener", In, Ended, Suite),
+    held("given-listener-local", In, Call, Suite),
+    held("given-listener-remote", In, Ended, Suite),
     held("socket-made-inside-connected-outside", In, PacketIn, Suite),
     held("socket-made-by-the-proxy-connected-outside", In, PacketIn, Suite),
     held("udp-socket-made-inside-used-outside", In, PacketIn, Suite),
@@ -253,7 +252,7 @@ pub const ATTACKS: &[Attack] = &[
     held("socket-made-inside-bound-outside", In, Bind, Suite),
     held("autobind-by-port-range", In, ProxySide, Suite),
     held("tproxy-listener", In, ProxySide, Suite),
-    held("given-listener-in-foreign-hands", In, ProxySide, Suite),
+    held("given-listener-in-foreign-hands", In, Ended, Suite),
     // Bytes from the slice to where its policy does not allow.
     held("out-tcp-v4", Out, Call, Live),
     held("out-tcp-v6", Out, Call, Live),
@@ -365,7 +364,13 @@ pub const ATTACKS: &[Attack] = &[
     // Forged and unusual packets.
     held("raw-forged-udp", In, PacketIn, Suite),
     held("raw-forged-udp-from-the-proxys-port", In, PacketIn, Suite),
-    held("raw-forged-udp-from-the-models-own-port", In, PacketIn, Suite),
+    open(
+        "raw-forged-udp-from-the-models-own-port",
+        In,
+        false,
+        "the packet looks like the slice's own; it takes CAP_NET_RAW in the host's network, which can write frames as well, and asking every packet of the host whose it is would slow everyone",
+        "processes with raw sockets: ss --raw; the drop-in keeps them from the model",
+    ),
     open(
         "frame-forged-udp-from-the-models-own-port",
         In,
@@ -374,7 +379,13 @@ pub const ATTACKS: &[Attack] = &[
         "processes with AF_PACKET sockets: ss --packet; the drop-in keeps it from the model",
     ),
     held("raw-udp-to-a-named-resolvers-port", In, PacketIn, Suite),
-    held("raw-inject-into-the-proxys-connection", In, PacketIn, Suite),
+    open(
+        "raw-inject-into-the-proxys-connection",
+        In,
+        false,
+        "the packet looks like the proxy's own; it takes CAP_NET_RAW in the host's network, which can write frames as well, and asking every packet of the host whose it is would slow everyone",
+        "processes with raw sockets: ss --raw; the drop-in keeps them from the model",
+    ),
     open(
         "frame-inject-into-the-proxys-connection",
         In,
@@ -420,7 +431,15 @@ pub const ATTACKS: &[Attack] = &[
     held("bpf-override-at-bind", In, ProxySide, Suite),
     held("out-bpf-override-at-connect", Out, PacketOut, Suite),
     held("out-bpf-override-at-sendmsg", Out, PacketOut, Suite),
-    held("slice-goes-and-comes-back-unseen", In, Call, Suite),
+    held("slice-goes-and-comes-back-unseen", In, Bind, Suite),
+    held("slice-goes-and-comes-back-unseen-remote", In, Bind, Suite),
+    open(
+        "slice-goes-and-comes-back-unseen-side-port",
+        In,
+        true,
+        "a slice that is made anew is a new cgroup, at which the agent attaches once it has seen it; the drop-in lets nothing of the server run before that (status --wait)",
+        "bailiwick status: the scope is NOT GUARDED",
+    ),
     open(
         "out-of-a-slice-that-came-back-unseen",
         Out,

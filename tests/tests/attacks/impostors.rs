@@ -86,9 +86,8 @@ attacks! {
     });
     given_listener_in_foreign_hands: |s| {
         // The listener that was made outside before the guard stood still belongs to a stranger as well: whoever
-        // holds it may accept. The proxy must not speak to it.
-        let port = s.activated_port();
-        s.proxy(|| sockets::dial(at("127.0.0.1", port), &s.marker))
+        // holds it may accept. It was ended when the guard was put up, and the proxy would not speak to it.
+        prompt(s, s.activated_port(), crate::world::ACTIVATED)
     };
 }
 
@@ -113,8 +112,28 @@ fn impostor(s: &Scene<'_>, open: impl FnOnce() -> io::Result<std::os::fd::OwnedF
         if sockets::receive(&connection)? == s.marker { Ok(Gain::Through) } else { Ok(Gain::Sent) }
     });
     ready(told)?;
-    let called = s.proxy(|| sockets::dial(at("127.0.0.1", s.idle_port()), &s.marker));
+    let called = prompt(s, s.idle_port(), IDLE);
     stranger.end().inspect_err(|_| drop(called))
+}
+
+/// What the proxy does with a prompt: under guard it asks the kernel first whose socket took its connection.
+pub(crate) fn prompt(s: &Scene<'_>, port: u16, slice: &str) -> io::Result<Gain> {
+    s.proxy(|| {
+        let fd = tcp(at("127.0.0.1", 0))?;
+        sockets::connect(&fd, at("127.0.0.1", port))?;
+        if s.guarded {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+            let slices = bailiwick_kernel::Slices::new(&s.world.stage.site);
+            runtime.block_on(slices.prove(
+                sockets::local(&fd)?,
+                at("127.0.0.1", port),
+                std::path::Path::new(slice),
+            ))?;
+        }
+        sockets::block(&fd, true)?;
+        sockets::send(&fd, &s.marker)?;
+        Ok(Gain::Through)
+    })
 }
 
 /// What an earlier attack left in TIME_WAIT is in nobody's way.

@@ -6,6 +6,7 @@ use crate::{
     attacks,
     kernel_support::MODEL,
     sockets::{at, bind, check, dial, tcp},
+    way_in::HOST_V4,
     world::{Gain, Network, Scene},
 };
 use bailiwick_kernel::Guard;
@@ -69,7 +70,7 @@ attacks! {
             if crate::sockets::receive(&connection)?.is_empty() { Ok(Gain::Sent) } else { Ok(Gain::Through) }
         });
         crate::world::ready(told)?;
-        let _ = s.proxy(|| dial(at("127.0.0.1", s.idle_port()), &s.marker));
+        let _ = crate::impostors::prompt(s, s.idle_port(), crate::world::IDLE);
         stranger.end()
     });
     out_bpf_override_at_connect: |s| overridden(s, Hook::Connect4, |s| {
@@ -78,24 +79,15 @@ attacks! {
     out_bpf_override_at_sendmsg: |s| overridden(s, Hook::Sendmsg4, |s| {
         s.inside(|| crate::sockets::datagram(at("192.0.2.2", 53), &s.marker))
     });
-    slice_goes_and_comes_back_unseen: |s| {
-        // A new directory under the same name is a new cgroup, which the kernel was not told of yet.
-        let slice = if s.guarded { crate::world::IDLE } else { crate::world::TWIN };
-        let cgroup = s.cgroup(slice);
-        if s.guarded {
-            fs::remove_dir(&cgroup)?;
-            fs::create_dir(&cgroup)?;
-        }
-        let port = s.idle_port();
-        let server = s.world.start(slice, Network::Host, || {
-            let fd = crate::sockets::listener(at("127.0.0.1", port))?;
-            let connection = crate::sockets::accept(&fd)?;
-            if crate::sockets::receive(&connection)?.is_empty() { Ok(Gain::Sent) } else { Ok(Gain::Through) }
-        });
-        std::thread::sleep(Duration::from_millis(30));
-        let called = s.outsider(|| dial(at("127.0.0.1", port), &s.marker));
-        server.end().and(called)
-    };
+    slice_goes_and_comes_back_unseen: |s| unseen(s, at("127.0.0.1", s.idle_port()), |to| {
+        s.outsider(|| dial(to, &s.marker))
+    });
+    slice_goes_and_comes_back_unseen_remote: |s| unseen(s, at(HOST_V4, s.idle_port()), |to| {
+        s.remote(|| dial(to, &s.marker))
+    });
+    slice_goes_and_comes_back_unseen_side_port: |s| unseen(s, at(HOST_V4, UNSEEN_SIDE), |to| {
+        s.remote(|| dial(to, &s.marker))
+    });
     out_of_a_slice_that_came_back_unseen: |s| {
         let slice = if s.guarded { crate::world::IDLE } else { crate::world::TWIN };
         if s.guarded {
@@ -110,6 +102,31 @@ attacks! {
             dial(at("192.0.2.2", 443), &s.marker)
         })
     };
+}
+
+/// A port of the server that is not the guarded one.
+const UNSEEN_SIDE: u16 = 9402;
+
+/// A new directory under the same name is a new cgroup, which the kernel was not told of yet; a server starts there.
+fn unseen(
+    s: &Scene<'_>,
+    listen: std::net::SocketAddr,
+    call: impl FnOnce(std::net::SocketAddr) -> io::Result<Gain>,
+) -> io::Result<Gain> {
+    let slice = if s.guarded { crate::world::IDLE } else { crate::world::TWIN };
+    if s.guarded {
+        let cgroup = s.cgroup(slice);
+        fs::remove_dir(&cgroup)?;
+        fs::create_dir(&cgroup)?;
+    }
+    let server = s.world.start(slice, Network::Host, || {
+        let fd = crate::sockets::listener(listen)?;
+        let connection = crate::sockets::accept(&fd)?;
+        if crate::sockets::receive(&connection)?.is_empty() { Ok(Gain::Sent) } else { Ok(Gain::Through) }
+    });
+    std::thread::sleep(Duration::from_millis(30));
+    let called = call(listen);
+    server.end().and(called)
 }
 
 fn pins(s: &Scene<'_>) -> PathBuf {

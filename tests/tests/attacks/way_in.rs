@@ -12,7 +12,7 @@ use crate::{
     world::{Gain, Network, Scene, forked},
 };
 
-const HOST_V4: &str = "203.0.113.1";
+pub const HOST_V4: &str = "203.0.113.1";
 const HOST_V6: &str = "2001:db8:c::1";
 
 attacks! {

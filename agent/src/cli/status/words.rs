@@ -55,6 +55,26 @@ pub(super) fn problems(truth: &Status) -> Vec<Finding> {
             ))
         })
         .collect();
+    found.extend(truth.lost_maps.iter().map(|map| {
+        Finding::new(
+            map,
+            "the pin of this map is gone, so that what is in force cannot be read; it holds until the host restarts",
+            "Put it back: systemctl restart bailiwick. Only root can have removed it: find out who",
+        )
+    }));
+    found.extend(truth.intruders.iter().map(|intruder| {
+        Finding::new(
+            &format!("port {}", intruder.address.port()),
+            format!(
+                "{} listens at {}, which is reserved for {}; the proxy sends nothing there",
+                intruder.place, intruder.address, intruder.model
+            ),
+            "Let the model server make its own socket, in its slice, and end whoever else has it: ss -ltnp shows them",
+        )
+    }));
+    if !truth.lost_maps.is_empty() {
+        return found;
+    }
     if truth.generation.is_none() {
         found.push(Finding::new(
             "host",
@@ -135,7 +155,7 @@ fn populated(cgroup: &Path) -> bool {
 
 /// What a missing hook leaves open.
 fn unguarded(hook: &str) -> &'static str {
-    match hook {
+    match hook.split(':').next().unwrap_or(hook) {
         "ingress" => "what comes to the model's port over the network is not refused",
         "egress" => "what the model's processes send is not held to its regions",
         "bind4" | "bind6" => "another process may take the model's port",
