@@ -28,7 +28,7 @@ pub(crate) fn egress(ctx: SkBuffContext) -> i32 {
     {
         return PASS;
     }
-    let (cgroup_id, scope) = scope::of_packet(settings, ctx.skb.skb);
+    let (cgroup_id, scope) = scope::of_packet(&settings, ctx.skb.skb);
     if !held_at_packets(&scope) {
         return PASS;
     }

@@ -27,7 +27,7 @@ pub(crate) fn ingress(ctx: SkBuffContext) -> i32 {
     {
         return PASS;
     }
-    let (_, scope) = scope::of_packet(settings, ctx.skb.skb);
+    let (_, scope) = scope::of_packet(&settings, ctx.skb.skb);
     if !scope::is(&scope, Kind::Model) {
         return PASS;
     }

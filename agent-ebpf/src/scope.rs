@@ -61,12 +61,14 @@ pub(crate) fn of_current(settings: Settings) -> (u64, Scope) {
 }
 
 /// The cgroup of the packet's socket, and its scope.
-#[inline(always)]
-pub(crate) fn of_packet(settings: Settings, skb: *mut __sk_buff) -> (u64, Scope) {
+///
+/// Not inlined, to keep the frames of the programs small: Linux 5.10 rounds each up and allows 512 bytes in all.
+#[inline(never)]
+pub(crate) fn of_packet(settings: &Settings, skb: *mut __sk_buff) -> (u64, Scope) {
     // SAFETY: `skb` is the program's context.
     let own = unsafe { bpf_skb_cgroup_id(skb) };
     // SAFETY: as above.
-    (own, resolve(settings, own, |level| unsafe { bpf_skb_ancestor_cgroup_id(skb, level) }))
+    (own, resolve(*settings, own, |level| unsafe { bpf_skb_ancestor_cgroup_id(skb, level) }))
 }
 
 /// The cgroup of a socket that was looked up, and its scope; a socket in TIME_WAIT has lost its cgroup and is in
