@@ -100,7 +100,9 @@ pub const fn stranger(cgroup_id: u64, epoch: u32) -> Option<(u32, u64)> {
     if cgroup_id == 0 || cgroup_id > u32::MAX as u64 {
         return None;
     }
-    Some((cgroup_id as u32 & (STRANGER_SLOTS - 1), (epoch as u64) << 32 | cgroup_id))
+    #[expect(clippy::cast_possible_truncation, reason = "it is not larger than one word")]
+    let slot = cgroup_id as u32 & (STRANGER_SLOTS - 1);
+    Some((slot, (epoch as u64) << 32 | cgroup_id))
 }
 
 /// How many there are; a power of two.
