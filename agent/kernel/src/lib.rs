@@ -31,6 +31,7 @@
 //! call [`Guard::refresh`], and [`Guard::truth`] when to call [`Guard::repair`]. It cannot stop root from removing
 //! links, only say so and put them back.
 
+mod aggregate;
 mod attached;
 mod error;
 mod events;
