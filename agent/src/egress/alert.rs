@@ -83,8 +83,18 @@ impl Alert {
                 None => format!("{protocol} to {destination}"),
             },
         };
+        let place = match event.reason {
+            Reason::DestinationNotAllowed => format!("; it {}", self.location.words()),
+            Reason::NotProxy
+            | Reason::Sealed
+            | Reason::PortReserved
+            | Reason::ProtocolNotAllowed
+            | Reason::Malformed
+            | Reason::LoopbackNotNamed
+            | Reason::PolicyMissing => String::new(),
+        };
         let times = if event.count > 1 { format!(", {} times", event.count) } else { String::new() };
-        format!("{scope}: {act} {refused}{times}{who}: {cause}. {cure}")
+        format!("{scope}: {act} {refused}{times}{who}: {cause}{place}. {cure}")
     }
 
     /// The journal fields besides `MESSAGE` and `PRIORITY`.
@@ -335,15 +345,23 @@ mod tests {
         let region =
             Region { name: name("us"), countries: vec![Country::new("US").unwrap()], networks: Vec::new() };
         let regions = RegionTable::with_datasets(vec![region], vec![dataset].into());
-        for (destination, region, country, unplaced) in [
-            ("192.0.2.30:443", "us", Some("US"), None),
-            ("192.0.2.200:443", "unknown", None, Some("anycast")),
+        for (destination, region, country, unplaced, words) in [
+            ("192.0.2.30:443", "us", Some("US"), None, "; it is in US (aws of 2026-06-01). If"),
+            (
+                "192.0.2.200:443",
+                "unknown",
+                None,
+                Some("anycast"),
+                "; it is anycast: it is in many places at once (aws of 2026-06-01). If",
+            ),
         ] {
             let to = Event {
                 destination: destination.parse().unwrap(),
                 ..event(Hook::Connect, Reason::DestinationNotAllowed)
             };
-            let fields = Alert::new(&to, &regions).fields();
+            let alert = Alert::new(&to, &regions);
+            assert!(alert.message().contains(words), "{destination}: {}", alert.message());
+            let fields = alert.fields();
             let get =
                 |name: &str| fields.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str());
             assert_eq!(get("BAILIWICK_REGION"), Some(region), "{destination}");
