@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed, in its helpers too")]
 
 mod bpf;
+mod datasets;
 mod host;
 mod reload;
 mod world;

@@ -5,6 +5,7 @@ use bailiwick_tests::binary::bailiwick_binary;
 use bailiwick_tests::caller::{Answer, Caller};
 use bailiwick_tests::issuer::{Algorithm, Issuer, Plan, Wish};
 use bailiwick_tests::lab_network::LabNetwork;
+use bailiwick_tests::model_server::Control;
 use bailiwick_tests::reaper::Reaper;
 use bailiwick_tests::system_box::SystemBox;
 use bailiwick_tests::system_box::init::Bind;
@@ -127,6 +128,12 @@ impl World {
     pub(crate) fn local_attempt(&self) -> String {
         let said = self.system.exec(&["bailiwick-testbed", "connect", "127.0.0.1", "8000"]).unwrap();
         said.stdout.trim().to_owned()
+    }
+
+    /// The model's process tries a host in a foreign network, 192.0.2.30; `ok` or the errno.
+    pub(crate) fn abroad_attempt(&self) -> String {
+        let control = Control::at(&self.system.path("/run/llama/control"));
+        control.connect(self.lab.foreign.at_v4(443)).unwrap().to_string()
     }
 
     /// Waits until something is so, for at most ten seconds; gives how long it took.
