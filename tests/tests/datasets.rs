@@ -1,5 +1,7 @@
 //! `bailiwick regions`, run as a user runs it, over what the providers publish and a whole table of countries.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed, in its helpers too")]
+
 use bailiwick_tests::binary::bailiwick_binary;
 use bailiwick_tests::real::{self, Datasets};
 use serde_json::{Value, json};
@@ -107,7 +109,10 @@ impl Desk {
     /// What is kept, byte for byte.
     fn kept(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let entries = fs::read_dir(self.directory.path().join("datasets")).unwrap();
-        entries.map(|entry| entry.unwrap().path()).map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+        entries
+            .map(|entry| entry.unwrap().path())
+            .map(|path| (path.clone(), fs::read(path).unwrap()))
+            .collect()
     }
 
     fn written(&self, name: &str, bytes: &[u8]) -> String {
@@ -144,8 +149,20 @@ fn real_files_are_imported_listed_and_looked_up_with_their_evidence() {
     for (address, place, verdict, evidence, reason) in [
         ("18.192.0.1", json!("DE"), json!(null), &["aws", "country"][..], "Frankfurt"),
         ("35.198.64.1", json!("DE"), json!(null), &["gcp", "country"], "Frankfurt, of another provider"),
-        ("52.94.0.1", json!("US"), json!("US is in no region that it may reach"), &["aws", "country"], "Virginia"),
-        ("104.17.0.1", json!("anycast"), json!("anycast"), &["cloudflare", "country"], "whatever a table says"),
+        (
+            "52.94.0.1",
+            json!("US"),
+            json!("US is in no region that it may reach"),
+            &["aws", "country"],
+            "Virginia",
+        ),
+        (
+            "104.17.0.1",
+            json!("anycast"),
+            json!("anycast"),
+            &["cloudflare", "country"],
+            "whatever a table says",
+        ),
         ("13.32.0.1", json!("global"), json!("global"), &["aws", "country"], "a content network"),
         ("192.0.2.1", json!("unknown"), json!("unknown"), &[], "for documentation"),
         ("198.51.100.7", json!(null), json!(null), &[], "pinned"),
@@ -196,7 +213,8 @@ fn a_file_that_is_no_dataset_changes_nothing_and_says_where_it_broke() {
     let desk = Desk::new();
     desk.import_all();
     let before = desk.kept();
-    let (aws, table) = (fs::read(find(&desk.real, "ip-ranges.json")).unwrap(), fs::read(&desk.real.dbip).unwrap());
+    let (aws, table) =
+        (fs::read(find(&desk.real, "ip-ranges.json")).unwrap(), fs::read(&desk.real.dbip).unwrap());
     let half = |bytes: &[u8]| bytes[..bytes.len() / 2].to_vec();
     let text = String::from_utf8(aws.clone()).unwrap();
     let mut torn = table.clone();
@@ -230,7 +248,9 @@ fn a_diff_tells_what_another_table_would_change_for_whom_and_changes_nothing() {
     let before = desk.kept();
     let diff = desk.regions(&["diff", desk.real.iptoasn.to_str().unwrap()]);
     assert_eq!(diff.code, Some(1), "a verdict would be another: {}", diff.err);
-    for line in ["\"country\": ", "networks are put elsewhere", "  llama: ", "    denied   ", "--json has them all"] {
+    for line in
+        ["\"country\": ", "networks are put elsewhere", "  llama: ", "    denied   ", "--json has them all"]
+    {
         assert!(diff.out.lines().any(|found| found.contains(line)), "{line}: {}", diff.out);
     }
     let (code, same) = desk.json(&["diff", desk.real.dbip.to_str().unwrap()]);

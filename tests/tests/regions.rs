@@ -106,7 +106,8 @@ fn more_networks_than_the_kernel_is_to_hold_are_refused_and_change_nothing() {
     let mut guard = stage.guard(&rules(policy(vec![few])));
     let generation = stage.status(guard.rules()).generation;
     // Single addresses, of which no two can be joined.
-    let many = (0..400_000_u32).map(|number| IpNet::from(IpAddr::from(Ipv4Addr::from_bits(0x2000_0000 | number << 2))));
+    let many = (0..400_000_u32)
+        .map(|number| IpNet::from(IpAddr::from(Ipv4Addr::from_bits(0x2000_0000 | number << 2))));
     let error = guard.apply(&rules(policy(many.collect()))).expect_err("it was applied");
     assert!(matches!(error, KernelError::Rules(_)), "{error}");
     let words = error.to_string();

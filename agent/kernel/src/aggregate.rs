@@ -305,7 +305,8 @@ mod tests {
 
     /// By looking at every network.
     fn by_the_claims(claims: &[Claim], address: IpAddr) -> u32 {
-        let sum = claims.iter().filter(|(net, _)| net.contains(&address)).fold(0, |sum, (_, flag)| sum | flag);
+        let sum =
+            claims.iter().filter(|(net, _)| net.contains(&address)).fold(0, |sum, (_, flag)| sum | flag);
         if sum & E == 0 { sum } else { sum & !R }
     }
 
@@ -316,7 +317,13 @@ mod tests {
     }
 
     /// The fewest entries, by trying every verdict at every node down to the last bit.
-    fn fewest(claims: &[Claim], first: u32, length: u8, memo: &mut BTreeMap<(u32, u8, u32), usize>, given: u32) -> usize {
+    fn fewest(
+        claims: &[Claim],
+        first: u32,
+        length: u8,
+        memo: &mut BTreeMap<(u32, u8, u32), usize>,
+        given: u32,
+    ) -> usize {
         let key = (first, length, given);
         if let Some(known) = memo.get(&key) {
             return *known;

@@ -78,9 +78,9 @@ fn datasets_are_taken_by_a_reload_and_broken_ones_change_nothing() {
     import(&world, &moved);
     assert_eq!(reload().status.code(), Some(0));
     assert_eq!(world.abroad_attempt(), "EPERM", "the network is in Virginia now");
-    let alert = world.system.wait_for_journal(&[VIOLATION], patience, |alert| {
-        alert["BAILIWICK_DATASET"] == "aws of 2099-01-01"
-    });
+    let alert = world
+        .system
+        .wait_for_journal(&[VIOLATION], patience, |alert| alert["BAILIWICK_DATASET"] == "aws of 2099-01-01");
     let alert = alert.unwrap().expect("no alert of the refusal");
     assert_eq!(alert["BAILIWICK_COUNTRY"], "US");
     assert!(alert["MESSAGE"].as_str().unwrap().contains("it is in US (aws of 2099-01-01)"), "{alert}");
@@ -101,8 +101,9 @@ fn datasets_are_taken_by_a_reload_and_broken_ones_change_nothing() {
         // Events of one process and destination are folded, one a second.
         std::thread::sleep(Duration::from_millis(1200));
         assert_eq!(world.abroad_attempt(), "EPERM", "{reason}");
-        let alert =
-            world.system.wait_for_journal(&[VIOLATION], patience, |alert| alert["BAILIWICK_UNPLACED"] == reason);
+        let alert = world
+            .system
+            .wait_for_journal(&[VIOLATION], patience, |alert| alert["BAILIWICK_UNPLACED"] == reason);
         assert!(alert.unwrap().is_some(), "{reason}: no alert");
     }
 }
