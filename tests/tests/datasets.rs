@@ -211,7 +211,8 @@ fn real_files_are_imported_listed_and_looked_up_with_their_evidence() {
 #[test]
 fn a_file_that_is_no_dataset_changes_nothing_and_says_where_it_broke() {
     let desk = Desk::new();
-    desk.import_all();
+    let present = desk.regions(&["import", find(&desk.real, "ip-ranges.json").to_str().unwrap()]);
+    assert_eq!(present.code, Some(0), "{}", present.err);
     let before = desk.kept();
     let (aws, table) =
         (fs::read(find(&desk.real, "ip-ranges.json")).unwrap(), fs::read(&desk.real.dbip).unwrap());
@@ -241,19 +242,28 @@ fn a_file_that_is_no_dataset_changes_nothing_and_says_where_it_broke() {
 }
 
 #[test]
-fn a_diff_tells_what_another_table_would_change_for_whom_and_changes_nothing() {
+fn a_diff_tells_what_another_edition_would_change_for_whom_and_changes_nothing() {
     let desk = Desk::new();
-    let said = desk.regions(&["import", desk.real.dbip.to_str().unwrap()]);
+    let aws = find(&desk.real, "ip-ranges.json");
+    let said = desk.regions(&["import", aws.to_str().unwrap()]);
     assert_eq!(said.code, Some(0), "{}", said.err);
     let before = desk.kept();
-    let diff = desk.regions(&["diff", desk.real.iptoasn.to_str().unwrap()]);
+    let text = fs::read_to_string(&aws).unwrap();
+    let moved =
+        text.replace("\"eu-central-1\"", "\"us-gov-west-1\"").replace("\"us-east-2\"", "\"eu-south-2\"");
+    let diff = desk.regions(&["diff", &desk.written("moved.json", moved.as_bytes())]);
     assert_eq!(diff.code, Some(1), "a verdict would be another: {}", diff.err);
-    for line in
-        ["\"country\": ", "networks are put elsewhere", "  llama: ", "    denied   ", "--json has them all"]
-    {
+    for line in [
+        "\"aws\": ",
+        "networks are put elsewhere",
+        ": eu-central-1 (DE) -> us-gov-west-1 (US)",
+        "  llama: ",
+        "    denied   ",
+        "--json has them all",
+    ] {
         assert!(diff.out.lines().any(|found| found.contains(line)), "{line}: {}", diff.out);
     }
-    let (code, same) = desk.json(&["diff", desk.real.dbip.to_str().unwrap()]);
+    let (code, same) = desk.json(&["diff", aws.to_str().unwrap()]);
     assert_eq!((code, &same["changes"]), (Some(0), &json!([])), "the same file changes nothing");
     assert_eq!(same["verdicts"][1], json!({"name": "llama", "denied": [], "allowed": []}));
     assert_eq!(desk.kept(), before);
