@@ -14,6 +14,7 @@
 //! of all networks that hold it, as in the networks that came in, to the last address.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 
 use bailiwick_abi::Destination;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -35,8 +36,8 @@ pub(crate) fn aggregate(claims: &[Claim]) -> Vec<Claim> {
             }
             same
         });
-        let mut tree = Tree { nodes: Vec::new(), entries: Vec::new() };
-        let root = tree.build(Prefix::ALL, 0, &prefixes);
+        let mut tree = Tree { claims: &prefixes, nodes: Vec::new(), entries: Vec::new() };
+        let root = tree.build(Prefix::ALL, 0, 0..prefixes.len());
         tree.emit(root, 0);
         tree.entries.sort_unstable();
         let entry = |(prefix, flags)| Some((family.network(prefix)?, flags));
@@ -140,18 +141,25 @@ type Set = u8;
 
 const _: () = assert!(Destination::REGION | Destination::EXCEPTION | Destination::PEER == 7, "eight sums");
 
-fn only(flags: u32) -> Set {
-    1 << (flags & 7)
+fn sum(flags: u32) -> u8 {
+    flags.to_le_bytes()[0] & 7
+}
+
+fn only(sum: u8) -> Set {
+    1 << sum
 }
 
 fn either(one: Set, other: Set) -> Set {
     if one & other == 0 { one | other } else { one & other }
 }
 
+/// Small, since there is more than one for each claim: of its prefix it has the length, and a claim that begins alike.
+#[derive(Clone, Copy)]
 struct Node {
-    prefix: Prefix,
+    claim: u32,
+    length: u8,
     /// The verdict of the addresses here of which nothing below says more.
-    own: u32,
+    own: u8,
     set: Set,
     below: Below,
 }
@@ -160,71 +168,87 @@ struct Node {
 enum Below {
     Nothing,
     /// On one side, so many levels down; on the other sides `own` holds.
-    One(usize),
-    Both(usize, usize),
+    One(u32),
+    Both(u32, u32),
 }
 
-struct Tree {
+struct Tree<'a> {
+    /// Sorted.
+    claims: &'a [(Prefix, u32)],
     nodes: Vec<Node>,
     entries: Vec<(Prefix, u32)>,
 }
 
-impl Tree {
+impl Tree<'_> {
     /// The node of a prefix, with all claims about it and what is inside it; `around` is what those around it say.
-    fn build(&mut self, prefix: Prefix, around: u32, mut claims: &[(Prefix, u32)]) -> usize {
-        let mut own = around;
-        if let [(first, flags), rest @ ..] = claims
+    fn build(&mut self, prefix: Prefix, around: u8, mut range: Range<usize>) -> u32 {
+        let (begin, mut own) = (range.start, around);
+        if let Some((first, flags)) = self.claims.get(begin).filter(|_| !range.is_empty())
             && *first == prefix
         {
-            own |= flags;
-            claims = rest;
+            own |= sum(*flags);
+            range.start += 1;
         }
-        if own & Destination::EXCEPTION != 0 {
+        if u32::from(own) & Destination::EXCEPTION != 0 {
             // An exception opens what a region does, and more.
-            own &= !Destination::REGION;
+            own &= !sum(Destination::REGION);
         }
-        let (set, below) = match claims {
-            [] => (only(own), Below::Nothing),
-            [(first, _), ..] => {
+        let inside = &self.claims[range.clone()];
+        let (set, below) = match (inside.first(), inside.last()) {
+            (Some((first, _)), Some((last, _))) => {
                 // Sorted: what the first and the last share, all do.
-                let last = claims.last().map_or(*first, |(last, _)| *last);
-                let parts = first.common(last);
+                let (first, last, parts) = (*first, *last, first.common(*last));
                 if parts > prefix.length {
-                    let child = self.build(first.cut(parts), own, claims);
+                    let child = self.build(first.cut(parts), own, range);
                     let set = match parts - prefix.length {
-                        1 => either(self.nodes[child].set, only(own)),
+                        1 => either(self.node(child).set, only(own)),
                         // Whatever the child is given: two levels up, only `own` has the fewest.
                         _ => only(own),
                     };
                     (set, Below::One(child))
                 } else {
-                    let half = claims.partition_point(|(claim, _)| !claim.bit(prefix.length));
-                    let (low, high) = claims.split_at(half);
-                    let low = self.build(first.cut(parts + 1), own, low);
-                    let high = self.build(last.cut(parts + 1), own, high);
-                    (either(self.nodes[low].set, self.nodes[high].set), Below::Both(low, high))
+                    let half = inside.partition_point(|(claim, _)| !claim.bit(prefix.length));
+                    let half = range.start + half;
+                    let low = self.build(first.cut(parts + 1), own, range.start..half);
+                    let high = self.build(last.cut(parts + 1), own, half..range.end);
+                    (either(self.node(low).set, self.node(high).set), Below::Both(low, high))
                 }
             }
+            _ => (only(own), Below::Nothing),
         };
-        self.nodes.push(Node { prefix, own, set, below });
-        self.nodes.len() - 1
+        self.nodes.push(Node { claim: number(begin), length: prefix.length, own, set, below });
+        number(self.nodes.len() - 1)
     }
 
-    fn emit(&mut self, node: usize, inherited: u32) {
-        let Node { prefix, own, set, below } = self.nodes[node];
-        let given = if set & only(inherited) != 0 {
+    fn node(&self, index: u32) -> Node {
+        self.nodes[index as usize]
+    }
+
+    fn prefix(&self, node: Node) -> Prefix {
+        // Without any claim there is the root alone.
+        self.claims.get(node.claim as usize).map_or(Prefix::ALL, |(claim, _)| claim.cut(node.length))
+    }
+
+    fn emit(&mut self, index: u32, inherited: u8) {
+        let node = self.node(index);
+        let given = if node.set & only(inherited) != 0 {
             inherited
         } else {
-            let given = if set & only(own) != 0 { own } else { set.trailing_zeros() };
-            self.entries.push((prefix, given));
+            let given = if node.set & only(node.own) != 0 {
+                node.own
+            } else {
+                node.set.trailing_zeros().to_le_bytes()[0]
+            };
+            self.entries.push((self.prefix(node), u32::from(given)));
             given
         };
-        match below {
+        match node.below {
             Below::Nothing => {}
             Below::One(child) => {
-                if given != own {
+                if given != node.own {
                     // One level down: further, `own` would have been the only choice.
-                    self.entries.push((self.nodes[child].prefix.sibling(), own));
+                    let sibling = self.prefix(self.node(child)).sibling();
+                    self.entries.push((sibling, u32::from(node.own)));
                 }
                 self.emit(child, given);
             }
@@ -234,6 +258,11 @@ impl Tree {
             }
         }
     }
+}
+
+/// Claims and nodes are counted in `u32`: memory would end before.
+fn number(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
