@@ -1,6 +1,6 @@
 //! # Freshness: datasets grow old, and somebody must hear of it
 //!
-//! Addresses move between countries, and a dataset does not notice. At the start, and once a day after that, each
+//! Addresses move between countries, and a dataset does not notice. At the start, at each reload and once a day, each
 //! dataset that is older than `[datasets] max_age` gets an alert of its own in the journal (a fixed `MESSAGE_ID`, which
 //! the catalog explains) and a record in the trail, so that the evidence says how old the data was that decided.
 //!
@@ -25,12 +25,17 @@ use tokio::sync::watch;
 /// How often it is looked.
 const EACH: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Looks now and then once a day, for as long as the agent lives.
-pub(crate) async fn watch(settings: watch::Receiver<Arc<Settings>>, log: Log) {
+/// Looks now, at each reload and once a day, for as long as the agent lives.
+pub(crate) async fn watch(mut settings: watch::Receiver<Arc<Settings>>, log: Log) {
     let mut days = tokio::time::interval(EACH);
     loop {
-        days.tick().await;
-        let current = Arc::clone(&settings.borrow());
+        tokio::select! {
+            _ = days.tick() => {}
+            changed = settings.changed() => if changed.is_err() {
+                return;
+            },
+        }
+        let current = Arc::clone(&settings.borrow_and_update());
         let datasets = &current.datasets;
         for dataset in datasets.stale(today()) {
             alert(Priority::Warning, Kind::Stale, stale(dataset, datasets.max_age), fields(dataset));

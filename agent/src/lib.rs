@@ -19,7 +19,7 @@
 //! | [`identity`] | a credential to a principal | decide what a principal may do |
 //! | [`protocol`] | where text lives in requests, answers and events | know who calls |
 //! | [`egress`] | what the kernel refused, in words | decide anything |
-//! | `freshness` | says which datasets are too old, at the start and daily | fetch or decide anything |
+//! | `freshness` | says which datasets are too old, at the start, at reloads and daily | fetch or decide anything |
 //! | [`lock`] | one agent a host | anything else |
 //! | [`selftest`] | the list of all attacks, and those that a live host can bear | change anything that stays |
 //! | `secret` | one line of a file, wiped | show it |

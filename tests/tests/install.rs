@@ -227,6 +227,7 @@ impl Host {
             ("/root/CERTIFICATE.pem", proxy.certificate, 0o644),
             ("/root/KEY.pem", proxy.key, 0o600),
             ("/root/API-KEY.txt", "the-servers-own-key\n".to_owned(), 0o600),
+            ("/root/TOKEN.jwt", host.token(), 0o600),
             ("/etc/ssl/lab-ca.pem", host.authority.certificate().to_owned(), 0o644),
             ("/etc/systemd/system/llama.service", model_unit(), 0o644),
         ] {
@@ -253,9 +254,12 @@ impl Host {
 
         assert_eq!(self.read(CONFIG), std::fs::read(project().join("config/bailiwick.toml")).unwrap());
         self.system.write(CONFIG, self.adapted_config(), 0o600).unwrap();
-        let files = ["CERTIFICATE.pem", "KEY.pem", "API-KEY.txt"].map(|file| (file, format!("/root/{file}")));
-        let files: Vec<(&str, &str)> = files.iter().map(|(file, path)| (*file, path.as_str())).collect();
-        self.follow("2. Say what is allowed", &files);
+        let files = ["CERTIFICATE.pem", "KEY.pem", "API-KEY.txt", "TOKEN.jwt"];
+        let files = files.map(|file| (file, format!("/root/{file}")));
+        let caller = self.lab.client.v4.to_string();
+        let mut theirs: Vec<(&str, &str)> = files.iter().map(|(file, path)| (*file, path.as_str())).collect();
+        theirs.push(("ADDRESS", &caller));
+        self.follow("2. Say what is allowed", &theirs);
         self.follow("3. Put the model server in its slice", &[]);
         self.follow("4. Start", &[]);
         self.follow("5. Look", &[]);
@@ -314,10 +318,15 @@ impl Host {
         assert!(scope["live_id"].is_u64() && scope["live_id"] == scope["guarded_id"], "{when}: {status:#}");
     }
 
+    /// The token of a caller who may.
+    fn token(&self) -> String {
+        let groups = Some(vec!["ml-analysts".to_owned()]);
+        self.issuer.mint(&Wish { groups, ..Wish::default() }).unwrap()
+    }
+
     /// The status of a chat request through the proxy, asked from the remote client.
     fn ask(&self) -> u16 {
-        let groups = Some(vec!["ml-analysts".to_owned()]);
-        let token = self.issuer.mint(&Wish { groups, ..Wish::default() }).unwrap();
+        let token = self.token();
         let body = json!({"model": "echo", "messages": [{"role": "user", "content": "Are you there?"}]});
         let url = format!("https://{}/v1/chat/completions", self.lab.host.at_v4(8443));
         let request = json_request(&url, Some(&token), &body).unwrap();

@@ -34,7 +34,7 @@ enum Name {
     Audit,
     /// Connections and traffic under the kernel's guard against none attached. Needs root.
     Guard,
-    /// Loading all datasets and compiling them into networks for the kernel; look-ups.
+    /// Loading all datasets, compiling them into networks, loading those into the kernel; look-ups. Needs root.
     Regions,
     /// A million flows in the register: memory, disk, writing, reading.
     Register,
@@ -73,6 +73,9 @@ const GUARD_GOALS: &[(&str, Goal)] = &[
 const REGIONS_GOALS: &[(&str, Goal)] = &[
     ("load and compile", Goal::AtMost(2.0)),
     ("compile for the kernel", Goal::AtMost(1.5)),
+    ("load into the kernel", Goal::AtMost(2.0)),
+    ("exchange in the kernel", Goal::AtMost(2.0)),
+    ("memory of the kernel", Goal::AtMost(64.0)),
     ("memory", Goal::AtMost(60.0)),
     ("memory at its most", Goal::AtMost(150.0)),
     ("look-ups, IPv4", Goal::AtLeast(1_000_000.0)),

@@ -133,7 +133,8 @@ pub struct DestinationKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Destination {
-    /// [`Destination::REGION`], [`Destination::EXCEPTION`], [`Destination::PEER`] or a sum of them.
+    /// [`Destination::REGION`], [`Destination::EXCEPTION`], [`Destination::PEER`] or a sum of them; 0 is a hole in the
+    /// wider network around it.
     pub flags: u32,
 }
 

@@ -189,6 +189,18 @@ pub enum RuleProblem {
         /// The scope.
         name: Name,
     },
+    /// More networks than the kernel is to hold.
+    #[error(
+        "the networks of all regions that are allowed would take {} MiB of the kernel's memory, and may take {}; let \
+         models that may reach the same regions have the same regions and exceptions (then they share them), or allow \
+         fewer countries", needed.div_ceil(1 << 20), most >> 20
+    )]
+    TooManyNetworks {
+        /// In bytes.
+        needed: usize,
+        /// In bytes.
+        most: usize,
+    },
     /// Port 0 guards nothing.
     #[error("{name}: port 0 is not a port")]
     PortZero {

@@ -45,8 +45,9 @@ struct Cgroups {
 const FORMER_KEPT: usize = 32;
 
 impl Guard {
-    /// Loads, verifies, attaches and pins every program at the site's cgroup root, or updates what is pinned
-    /// there already in place; rolls back on any failure.
+    /// Loads and verifies every program, attaches and pins those of the site's cgroup root, or updates what is pinned
+    /// there already in place; rolls back on any failure. The others come to the held slices with the policy that names
+    /// them ([`Guard::apply`], [`Guard::refresh`]).
     ///
     /// A policy that an earlier agent applied goes on being in force.
     ///

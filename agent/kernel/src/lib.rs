@@ -1,15 +1,16 @@
 //! # Kernel: load, attach, pin, fill, read, tell the truth
 //!
-//! The only crate that speaks to the kernel's BPF. It turns [`Rules`] (which cgroups, which ports, which
-//! networks) into map entries, keeps eight programs attached at the cgroup root, hands on what they report,
-//! and says what is really in force.
+//! The only crate that speaks to the kernel's BPF. It turns [`Rules`] (which cgroups, which ports, which networks) into map
+//! entries, keeps what decides about sockets attached at the cgroup root and what decides about packets at each held slice,
+//! hands on what they report, and says what is really in force. It also asks the kernel's socket tables (sock_diag(7))
+//! whose socket is on a model's port, and ends those that are not the model's.
 //!
 //! ```text
 //!   Site::find ─▶ Guard::attach ─▶ Guard::apply(Rules) ─▶ Guard::refresh …      the agent's side
 //!                      │                 │                      │
 //!        bpffs   <pins>/v<schema>/links  └── <pins>/v<schema>/maps
 //!                      │                 │                      │
-//!   kernel       8 programs at the cgroup root ◀── one generation ──▶ ring buffer ─▶ Events::next
+//!   kernel       6 programs at the cgroup root, 2 at each slice ◀── one generation ──▶ ring buffer ─▶ Events::next
 //!                      │
 //!                  status (anyone, agent or no agent)      release (the explicit way out)
 //! ```
@@ -31,6 +32,7 @@
 //! call [`Guard::refresh`], and [`Guard::truth`] when to call [`Guard::repair`]. It cannot stop root from removing
 //! links, only say so and put them back.
 
+mod aggregate;
 mod attached;
 mod destroy;
 mod error;

@@ -77,6 +77,20 @@ impl Unplaced {
             Self::Conflict => "conflict",
         }
     }
+
+    /// What it means, for people: follows "the address".
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Unknown => "is in no dataset",
+            Self::SpecialPurpose => "is of special purpose, and only a pinned network can say where it is",
+            Self::Anycast => "is anycast: it is in many places at once",
+            Self::Global => "is global, as its provider calls it",
+            Self::NoRegion => "is in no region that its provider names",
+            Self::UnknownRegion => "is in a place whose country is not known",
+            Self::Conflict => "is in different places, as its sources say",
+        }
+    }
 }
 
 impl Location {
@@ -133,6 +147,20 @@ impl Location {
         let names: Vec<String> =
             self.evidence().iter().map(|evidence| evidence.dataset.to_string()).collect();
         (!names.is_empty()).then(|| names.join(", "))
+    }
+
+    /// Where it is or why it is nowhere, and who says so, for people: follows "the address".
+    #[must_use]
+    pub fn words(&self) -> String {
+        let place = match self {
+            Self::Pinned { network, .. } => format!("is pinned by {network}"),
+            Self::Country { country, .. } => format!("is in {country}"),
+            Self::Unplaced { reason, .. } => reason.words().to_owned(),
+        };
+        match self.datasets() {
+            Some(datasets) => format!("{place} ({datasets})"),
+            None => place,
+        }
     }
 
     /// Why it lies in no region; `None` where its place is known.

@@ -1,6 +1,6 @@
 //! From an address to a jurisdiction: the operator's pinned networks first, then what the datasets say.
 
-use crate::dataset::{Dataset, Evidence, unmapped};
+use crate::dataset::{Dataset, Evidence, Origin, unmapped};
 use crate::interval::{Bits, Entry, Runs, Value, cover, ranges, walk};
 use crate::location::{Location, Unplaced, decide};
 use crate::{Country, Name};
@@ -126,8 +126,10 @@ impl RegionTable {
         if self.special.at(address) != Value::NONE {
             return Location::Unplaced { reason: Unplaced::SpecialPurpose, evidence: Vec::new() };
         }
-        let evidence: Vec<Evidence> =
+        let mut evidence: Vec<Evidence> =
             self.datasets.iter().filter_map(|dataset| dataset.at(address)).collect();
+        // Told in the order in which they are asked.
+        evidence.sort_by_key(|evidence| evidence.dataset.origin == Origin::CountryTable);
         match decide(evidence.iter().map(|evidence| (evidence.dataset.origin, &evidence.claim))) {
             Ok(country) => {
                 let with = self.regions.iter().filter(|region| region.countries.contains(&country));
@@ -322,7 +324,7 @@ fn network_of(address: IpAddr, length: u8) -> Option<IpNet> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::{DatasetBuilder, DatasetInfo, Origin, Place};
+    use crate::dataset::{DatasetBuilder, DatasetInfo, Place};
     use proptest::prelude::*;
     use std::net::{Ipv4Addr, Ipv6Addr};
 

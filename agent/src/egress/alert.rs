@@ -118,8 +118,18 @@ impl Alert {
                 None => format!("{protocol} to {destination}"),
             },
         };
+        let place = match event.reason {
+            Reason::DestinationNotAllowed => format!("; it {}", self.place.words()),
+            Reason::NotProxy
+            | Reason::Sealed
+            | Reason::PortReserved
+            | Reason::ProtocolNotAllowed
+            | Reason::Malformed
+            | Reason::LoopbackNotNamed
+            | Reason::PolicyMissing => String::new(),
+        };
         let times = self.said.words();
-        format!("{scope}: {act} {refused}{times}{who}: {cause}. {cure}")
+        format!("{scope}: {act} {refused}{times}{who}: {cause}{place}. {cure}")
     }
 
     /// The journal fields besides `MESSAGE`, `MESSAGE_ID`, `PRIORITY` and `SYSLOG_IDENTIFIER`.

@@ -16,6 +16,8 @@ pub enum Kind {
     GapEnded,
     /// A program of somebody else could overrule the guard.
     Stranger,
+    /// Whose socket took the proxy's connection is not the model.
+    Impostor,
     /// A dataset that decides is older than it may be.
     Stale,
     /// A held process reached a destination that enforcing would have refused.
@@ -30,13 +32,14 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::WayIn,
         Self::Refused,
         Self::Port,
         Self::GapBegan,
         Self::GapEnded,
         Self::Stranger,
+        Self::Impostor,
         Self::Stale,
         Self::WouldRefuse,
         Self::Tunnel,
@@ -54,6 +57,7 @@ impl Kind {
             Self::GapBegan => "6b1f4e0c3a5d4c0c9f5a2b7d8e914c04",
             Self::GapEnded => "6b1f4e0c3a5d4c0c9f5a2b7d8e914c05",
             Self::Stranger => "6b1f4e0c3a5d4c0c9f5a2b7d8e914c06",
+            Self::Impostor => "6b1f4e0c3a5d4c0c9f5a2b7d8e914c07",
             Self::Stale => "9f0c6a5b2d7e4f18b3c19a4e57d2806d",
             Self::WouldRefuse => "6b1f4e0c3a5d4c0c9f5a2b7d8e914c20",
             Self::Tunnel => "6b1f4e0c3a5d4c0c9f5a2b7d8e914c21",
@@ -72,6 +76,7 @@ impl Kind {
             Self::GapBegan => "gap",
             Self::GapEnded => "gap-closed",
             Self::Stranger => "foreign-program",
+            Self::Impostor => "impostor",
             Self::Stale => "stale",
             Self::WouldRefuse => "would-refuse",
             Self::Tunnel => "tunnel",

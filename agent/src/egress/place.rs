@@ -44,6 +44,11 @@ impl Place {
         }
     }
 
+    /// Where it is or why it is nowhere, and who says so, for people: follows "the destination".
+    pub(super) fn words(&self) -> String {
+        self.0.words()
+    }
+
     /// The fields of an alert. The region and what put it there are always said; the others where they are known.
     pub(super) fn fields(&self) -> Vec<(&'static str, String)> {
         let region = self.region().unwrap_or_else(|| UNKNOWN.to_owned());
@@ -96,14 +101,32 @@ mod tests {
         };
         let regions = RegionTable::with_datasets(vec![us, own], vec![dataset].into());
         let aws = Some("aws of 2026-06-01");
-        for (address, region, country, unplaced, dataset, rule) in [
-            ("192.0.2.30", "us", Some("US"), None, aws, "regions.us.countries US"),
-            ("192.0.2.200", "unknown", None, Some("anycast"), aws, "in no region: anycast"),
-            ("203.0.113.1", "unknown", Some("NZ"), None, aws, "no region has NZ"),
-            ("198.51.100.1", "own", None, None, None, "regions.own.networks 198.51.100.0/24"),
-            ("2001:db8::1", "unknown", None, Some("unknown"), None, "in no region: unknown"),
+        for (address, region, country, unplaced, dataset, rule, words) in [
+            ("192.0.2.30", "us", Some("US"), None, aws, "regions.us.countries US", "is in US (aws of 2026-06-01)"),
+            (
+                "192.0.2.200",
+                "unknown",
+                None,
+                Some("anycast"),
+                aws,
+                "in no region: anycast",
+                "is anycast: it is in many places at once (aws of 2026-06-01)",
+            ),
+            ("203.0.113.1", "unknown", Some("NZ"), None, aws, "no region has NZ", "is in NZ (aws of 2026-06-01)"),
+            (
+                "198.51.100.1",
+                "own",
+                None,
+                None,
+                None,
+                "regions.own.networks 198.51.100.0/24",
+                "is pinned by 198.51.100.0/24",
+            ),
+            ("2001:db8::1", "unknown", None, Some("unknown"), None, "in no region: unknown", "is in no dataset"),
         ] {
-            let fields = Place::of(&regions, address.parse().unwrap()).fields();
+            let place = Place::of(&regions, address.parse().unwrap());
+            assert_eq!(place.words(), words, "{address}");
+            let fields = place.fields();
             let get =
                 |name: &str| fields.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str());
             assert_eq!(get("BAILIWICK_REGION"), Some(region), "{address}");

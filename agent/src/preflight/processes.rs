@@ -29,7 +29,7 @@ struct Process {
     files: Vec<PathBuf>,
 }
 
-/// Everything about the processes of one model; nothing when none runs.
+/// Everything about the processes of one model, and about who has its port; when none runs, only the latter.
 pub(super) fn findings(subject: &Subject, cgroup_root: &Path) -> Vec<Finding> {
     let mut findings = Vec::new();
     let pids = pids_in(&cgroup_root.join(&subject.cgroup));
@@ -45,9 +45,9 @@ pub(super) fn findings(subject: &Subject, cgroup_root: &Path) -> Vec<Finding> {
         findings.extend(of_devices(&process, subject));
         findings.extend(of_packet_sockets(&process, subject));
     }
-    if let Some(pid) = pids.first() {
-        findings.extend(of_listeners(*pid, subject));
-    }
+    // Where no process of the model says which network is its own, it is taken to be the host's.
+    let network = pids.first().map_or_else(|| "self".to_owned(), ToString::to_string);
+    findings.extend(of_listeners(&network, subject));
     findings
 }
 
@@ -94,14 +94,15 @@ fn of_packet_sockets(process: &Process, subject: &Subject) -> Option<Finding> {
     Some(Finding::weak(Weakness::RawSockets, subject, found, SLICE_CURE.to_owned()))
 }
 
-/// Processes outside of the slice that hold a listening socket on the model's port, in the model's network namespace.
-fn of_listeners(pid: u32, subject: &Subject) -> Vec<Finding> {
+/// Processes outside of the slice that hold a listening socket on the model's port, in the network namespace of `process`
+/// (a pid or `self`).
+fn of_listeners(process: &str, subject: &Subject) -> Vec<Finding> {
     let Some(port) = subject.port else {
         return Vec::new();
     };
     let listening: BTreeSet<u64> = ["tcp", "tcp6"]
         .iter()
-        .filter_map(|table| fs::read_to_string(format!("/proc/{pid}/net/{table}")).ok())
+        .filter_map(|table| fs::read_to_string(format!("/proc/{process}/net/{table}")).ok())
         .flat_map(|table| table.lines().filter_map(|line| listener(line, port)).collect::<Vec<_>>())
         .collect();
     if listening.is_empty() {

@@ -4,8 +4,10 @@
 //! where there is a guard every new connection to a port is proven, before one byte is sent over it. Who can prove it
 //! (it takes the kernel) is told by [`crate::app`]; this room only asks.
 
+use crate::egress::Kind;
+use crate::watch::alert;
 use bailiwick_policy::Name;
-use libsystemd::logging::{Priority, journal_send};
+use libsystemd::logging::Priority;
 use std::error::Error;
 use std::future::Future;
 use std::io;
@@ -14,9 +16,6 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-/// The fixed id of this kind of alert (`MESSAGE_ID`, systemd.journal-fields(7)).
-const IMPOSTOR: &str = "6b1f4e0c3a5d4c0c9f5a2b7d8e914c07";
 
 /// At most one alert of a model in this time; the others are counted. The trail has the outcome of each request.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -51,21 +50,13 @@ impl Alarm {
             "{model}: a prompt was not sent{times}: {cause}. If it is the model server, put its unit into the model's \
              slice; if not, somebody tried to receive what is meant for the model"
         );
-        let fields = [
-            ("SYSLOG_IDENTIFIER", "bailiwick".to_owned()),
-            ("MESSAGE_ID", IMPOSTOR.to_owned()),
+        let fields = vec![
             ("BAILIWICK_MODEL", model.to_string()),
             ("BAILIWICK_REASON", "upstream-impostor".to_owned()),
             ("BAILIWICK_PROBLEM", cause.to_string()),
             ("BAILIWICK_COUNT", count.to_string()),
         ];
-        // The journal's socket blocks when journald does not read.
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = journal_send(Priority::Critical, &message, fields.into_iter()) {
-                // Not under systemd, or journald is gone: standard error is what is left.
-                tracing::error!(%error, "{message}");
-            }
-        });
+        alert(Priority::Critical, Kind::Impostor, message, fields);
     }
 
     /// How many are to be said now, this one among them.

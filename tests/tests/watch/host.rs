@@ -101,17 +101,19 @@ fn a_port_that_the_kernel_may_give_to_anybody_is_named_until_it_is_reserved() {
 }
 
 #[test]
-fn a_socket_that_somebody_else_opened_is_a_foreign_listener() {
+fn a_socket_that_somebody_else_opened_is_named_before_the_start_and_ended_by_it() {
     let world = World::new("foreign");
     world.system.run(&["systemctl", "stop", "bailiwick.service", "llama.service"]).unwrap();
     world.system.run(&["bailiwick", "release", "--reason", "a test needs an open port"]).unwrap();
     let unit = "[Unit]\nDescription=Holds the port\n[Service]\nExecStart=/usr/bin/bailiwick-testbed listen 127.0.0.1:8000\n";
     world.system.write("/etc/systemd/system/squatter.service", unit, 0o644).unwrap();
-    let model = "[Service]\nExecStart=\nExecStartPre=\nExecStart=/usr/bin/sleep 600\n";
-    world.system.write(DROP_IN, model, 0o644).unwrap();
     world.system.run(&["systemctl", "daemon-reload"]).unwrap();
-    world.system.run(&["systemctl", "start", "squatter.service", "llama.service"]).unwrap();
-    world.eventually("the squatter is named", || {
-        graded(&check(&world).0, "weak").contains(&"foreign-listener")
-    });
+    world.system.run(&["systemctl", "start", "squatter.service"]).unwrap();
+    let named = || graded(&check(&world).0, "weak").contains(&"foreign-listener");
+    world.eventually("the squatter is named", named);
+    assert_eq!(world.local_attempt(), "ok", "a control: it does listen");
+
+    world.system.run(&["systemctl", "start", "bailiwick.service", "llama.service"]).unwrap();
+    assert!(!named(), "it listens no more");
+    world.eventually("the model server has its port", || world.chat("hello").status == 200);
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed, in its helpers too")]
 
 mod bpf;
+mod datasets;
 mod host;
 mod reload;
 mod world;
@@ -19,9 +20,9 @@ fn what_is_taken_from_the_guard_is_back_within_two_seconds_and_recorded() {
     assert_eq!(world.local_attempt(), "EPERM", "before anything is taken away");
 
     let acts: [(&str, &str, &dyn Fn()); 3] = [
-        ("a link detached", "ingress", &|| bpf::detach(&world.link("ingress"))),
+        ("a link detached", "ingress:llama", &|| bpf::detach(&world.link_at_slice("ingress"))),
         ("a link's pin removed", "connect4", &|| std::fs::remove_file(world.link("connect4")).unwrap()),
-        ("every link's pin removed", "egress", &|| {
+        ("every link's pin removed", "egress:llama", &|| {
             for pin in std::fs::read_dir(world.link("")).unwrap() {
                 std::fs::remove_file(pin.unwrap().path()).unwrap();
             }
@@ -84,10 +85,10 @@ fn time_without_an_agent_is_recorded_as_a_gap() {
     assert!(gap["detail"]["since"].as_str() < gap["detail"]["until"].as_str(), "{gap}");
 
     world.system.run(&["systemctl", "stop", "bailiwick.service"]).unwrap();
-    bpf::detach(&world.link("ingress"));
+    bpf::detach(&world.link_at_slice("ingress"));
     world.system.run(&["systemctl", "start", "bailiwick.service"]).unwrap();
     let gap = world.records("watch-gap").pop().unwrap();
-    assert_eq!(gap["detail"]["guard"], "did not stand: ingress", "{gap}");
+    assert_eq!(gap["detail"]["guard"], "did not stand: ingress:llama", "{gap}");
     assert!(world.status().1, "and now it stands again");
 }
 

@@ -4,6 +4,7 @@ use bailiwick_tests::binary::bailiwick_binary;
 use bailiwick_tests::caller::{Answer, Caller};
 use bailiwick_tests::issuer::Wish;
 use bailiwick_tests::model_host::{CONFIG, ModelHost, TRAIL};
+use bailiwick_tests::model_server::Control;
 use serde_json::{Value, json};
 use std::ops::Deref;
 use std::path::Path;
@@ -93,6 +94,12 @@ impl World {
         said.stdout.trim().to_owned()
     }
 
+    /// The model's process tries a host in a foreign network, 192.0.2.30; `ok` or the errno.
+    pub(crate) fn abroad_attempt(&self) -> String {
+        let control = Control::at(&self.system.path("/run/llama/control"));
+        control.connect(self.lab.foreign.at_v4(443)).unwrap().to_string()
+    }
+
     /// Waits until something is so, for at most ten seconds; gives how long it took.
     pub(crate) fn eventually(&self, what: &str, so: impl Fn() -> bool) -> Duration {
         let started = Instant::now();
@@ -105,6 +112,14 @@ impl World {
             std::thread::sleep(Duration::from_millis(20));
         }
         started.elapsed()
+    }
+
+    /// Where the link at the model's slice is pinned, as seen from outside of the box; its name ends in the cgroup's id.
+    pub(crate) fn link_at_slice(&self, hook: &str) -> std::path::PathBuf {
+        let of_hook = format!("{hook}_");
+        let mut pins = std::fs::read_dir(self.link("")).unwrap().map(|pin| pin.unwrap());
+        let pin = pins.find(|pin| pin.file_name().to_string_lossy().starts_with(&of_hook));
+        pin.unwrap_or_else(|| panic!("no link of {hook} is pinned")).path()
     }
 
     /// Where the links are pinned, as seen from outside of the box.

@@ -63,7 +63,9 @@ fn place(location: &Location) -> String {
         }
         Location::Country { country, .. } if names.is_empty() => format!("{country}, in no region"),
         Location::Country { country, .. } => format!("{country}, region {}", names.join(", ")),
-        Location::Unplaced { reason, .. } => format!("in no region: {}", reason.as_str()),
+        Location::Unplaced { reason, .. } => {
+            format!("{}, in no region: it {}", reason.as_str(), reason.words())
+        }
     }
 }
 

@@ -46,6 +46,9 @@ pub(super) fn settings(raw: &raw::Config, host: &HostFacts, report: &Report<'_>)
         raw.proxy.as_ref().and_then(|proxy| proxy::compile(proxy, &raw.models, host, report, &mut warnings));
     let directory = raw.audit.as_ref().and_then(|audit| audit_directory(audit, host, report));
 
+    let kernel = Rules { scopes: scopes.scopes };
+    scopes::report_too_many_networks(&kernel, &raw.regions, report);
+
     let settings = Settings {
         id: policy_id(report.text(), &datasets.kept),
         models: scopes.models,
@@ -56,7 +59,7 @@ pub(super) fn settings(raw: &raw::Config, host: &HostFacts, report: &Report<'_>)
         regions,
         datasets,
         audit: Audit { directory: directory?, origin: origin? },
-        kernel: Rules { scopes: scopes.scopes },
+        kernel,
         accepted: raw.host.as_ref().map(|this| accepted(this, report)).unwrap_or_default(),
         warnings,
     };

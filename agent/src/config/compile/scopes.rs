@@ -6,7 +6,7 @@ use super::super::raw;
 use super::super::report::{At, Place, Report};
 use super::super::settings::{Issuer, Model, ModelAddress, ServerPreset};
 use super::{Declared, declare, described, files, line_of_text, peers, port, regions, word};
-use bailiwick_kernel::{Scope, ScopeKind, slice_path};
+use bailiwick_kernel::{RuleProblem, Rules, Scope, ScopeKind, slice_path};
 use bailiwick_policy::{EgressException, EgressPolicy, Mode, Name, RegionTable};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -96,6 +96,17 @@ pub(super) fn compile(
         }
     }
     Scopes { models, scopes }
+}
+
+/// What the kernel would refuse for its size, at the region that has the most countries.
+pub(super) fn report_too_many_networks(rules: &Rules, regions: &[raw::Region], report: &Report<'_>) {
+    let (needed, most) = (rules.kernel_memory(), Rules::MOST_KERNEL_MEMORY);
+    let countries = |region: &&raw::Region| region.countries.as_ref().map_or(0, |list| list.value.len());
+    if let (true, Some(widest)) = (needed > most, regions.iter().max_by_key(countries)) {
+        let problem = RuleProblem::TooManyNetworks { needed, most }.to_string();
+        let (message, cure) = problem.split_once("; ").unwrap_or((&problem, "allow fewer countries"));
+        report.error(&widest.place, Problem::OutOfRange, message, cure);
+    }
 }
 
 /// The agent obeys a policy too: its own connections go where its issuers are, and nowhere else.

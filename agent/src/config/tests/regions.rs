@@ -149,3 +149,26 @@ fn what_is_wrong_with_the_datasets_is_an_error_or_a_warning() {
     let without = whole(directory.path(), "").replace("countries = [\"@eea\", \"CH\"]\n", "");
     assert_eq!(errors(&without), [], "a config without countries needs none");
 }
+
+#[test]
+fn more_networks_than_the_kernel_is_to_hold_are_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    // Every fourth address: no two can be joined.
+    let each = |number: u32| {
+        let address = std::net::Ipv4Addr::from_bits(0x2000_0000 | number << 2);
+        format!(r#"{{"ip_prefix":"{address}/32","region":"eu-central-1"}}"#)
+    };
+    let prefixes: Vec<String> = (0..360_000).map(each).collect();
+    import(
+        directory.path(),
+        &format!(
+            r#"{{"syncToken":"1","createDate":"2026-06-01-00-00-00","prefixes":[{}],"ipv6_prefixes":[]}}"#,
+            prefixes.join(",")
+        ),
+    );
+    let found = errors(&whole(directory.path(), ""));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((found[0].key.as_str(), found[0].problem), ("regions.eu", Problem::OutOfRange), "{found:?}");
+    assert!(found[0].message.contains("may take 64") && found[0].line > Some(1), "{found:?}");
+    assert!(found[0].cure.contains("allow fewer countries"), "{found:?}");
+}

@@ -1,10 +1,13 @@
 //! From files to a policy, with everything that can be imported: 130,000 networks of five providers and a whole table of
-//! countries, IPv4 and IPv6. Measured is what the agent does at its start and at every reload, in a process of its own.
+//! countries, IPv4 and IPv6; and from the policy into the real kernel. Measured is what the agent does at its start and at
+//! every reload, in a process of its own. Needs root.
 //!
 //! Prints figures for `cargo xtask bench`: name, value, unit, separated by tabs.
 
 #![allow(clippy::print_stdout, reason = "the figures are this program's output")]
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
+
+mod kernel;
 
 use bailiwick_policy::{CountryGroup, Name, Region, RegionTable};
 use bailiwick_regions::Store;
@@ -62,6 +65,7 @@ fn measure(store: &Store) -> Result<(), Box<dyn Error>> {
     println!("networks read\t{networks}\t");
     println!("runs of addresses\t{runs}\t");
     println!("networks for the kernel\t{}\t", allowed.len());
+    kernel::measure(&allowed)?;
     let mut at = 0_u64;
     look_ups("look-ups, IPv4", || {
         at = mixed(at);
