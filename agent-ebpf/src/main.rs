@@ -30,8 +30,8 @@
 //!   that guarded.
 //!
 //! What it does not do: it does not see the packets of sockets outside the held slices, so that a process that may forge
-//! packets (CAP_NET_RAW in the host's network) can forge the proxy's as well; it sees no AF_PACKET, AF_VSOCK or AF_UNIX traffic, keeps no connection state beyond
-//! caches, and reads no payload.
+//! packets (CAP_NET_RAW in the host's network) can forge the proxy's as well; it sees no AF_PACKET, AF_VSOCK or AF_UNIX
+//! traffic, keeps no connection state beyond caches, and reads no payload.
 #![no_std]
 #![no_main]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]

@@ -102,7 +102,15 @@ mod tests {
         let regions = RegionTable::with_datasets(vec![us, own], vec![dataset].into());
         let aws = Some("aws of 2026-06-01");
         for (address, region, country, unplaced, dataset, rule, words) in [
-            ("192.0.2.30", "us", Some("US"), None, aws, "regions.us.countries US", "is in US (aws of 2026-06-01)"),
+            (
+                "192.0.2.30",
+                "us",
+                Some("US"),
+                None,
+                aws,
+                "regions.us.countries US",
+                "is in US (aws of 2026-06-01)",
+            ),
             (
                 "192.0.2.200",
                 "unknown",
@@ -112,7 +120,15 @@ mod tests {
                 "in no region: anycast",
                 "is anycast: it is in many places at once (aws of 2026-06-01)",
             ),
-            ("203.0.113.1", "unknown", Some("NZ"), None, aws, "no region has NZ", "is in NZ (aws of 2026-06-01)"),
+            (
+                "203.0.113.1",
+                "unknown",
+                Some("NZ"),
+                None,
+                aws,
+                "no region has NZ",
+                "is in NZ (aws of 2026-06-01)",
+            ),
             (
                 "198.51.100.1",
                 "own",
@@ -122,7 +138,15 @@ mod tests {
                 "regions.own.networks 198.51.100.0/24",
                 "is pinned by 198.51.100.0/24",
             ),
-            ("2001:db8::1", "unknown", None, Some("unknown"), None, "in no region: unknown", "is in no dataset"),
+            (
+                "2001:db8::1",
+                "unknown",
+                None,
+                Some("unknown"),
+                None,
+                "in no region: unknown",
+                "is in no dataset",
+            ),
         ] {
             let place = Place::of(&regions, address.parse().unwrap());
             assert_eq!(place.words(), words, "{address}");
