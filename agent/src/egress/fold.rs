@@ -13,7 +13,7 @@
 //! somebody who tries every address fills neither the journal nor the memory. The trail has each of them.
 
 use super::Alert;
-use bailiwick_kernel::{Event, Hook, Reason, Verdict};
+use bailiwick_kernel::{Hook, Reason, Verdict};
 use bailiwick_policy::Name;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -109,6 +109,8 @@ struct Key {
     /// Not the pid: a program that is started anew each time is the same.
     comm: String,
     cgroup: u64,
+    /// What put the destination where it is: where a dataset or the config moved it, people must hear why it is refused now.
+    rule: String,
 }
 
 /// The folds.
@@ -166,7 +168,7 @@ impl Folds {
     /// Takes an event's alert; gives back what is to be said at once.
     pub(super) fn add(&mut self, alert: Alert, now: Instant) -> Option<Folded> {
         let event = alert.event();
-        let (key, count) = (key(event), event.count);
+        let (key, count) = (key(&alert), event.count);
         if !self.open.contains_key(&key) && self.open.len() >= MOST_OPEN {
             let pace = self.pace;
             self.open.retain(|_, fold| !fold.is_over(pace, now));
@@ -223,7 +225,8 @@ impl Folds {
     }
 }
 
-fn key(event: &Event) -> Key {
+fn key(alert: &Alert) -> Key {
+    let event = alert.event();
     Key {
         scope: event.scope.clone(),
         hook: event.hook,
@@ -234,6 +237,7 @@ fn key(event: &Event) -> Key {
         source: event.source.filter(|_| event.hook == Hook::Ingress).map(|source| source.ip()),
         comm: event.process.as_ref().map(|process| process.comm.clone()).unwrap_or_default(),
         cgroup: event.cgroup_id,
+        rule: alert.place().rule(),
     }
 }
 
@@ -248,8 +252,8 @@ fn spell(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bailiwick_kernel::Process;
-    use bailiwick_policy::RegionTable;
+    use bailiwick_kernel::{Event, Process};
+    use bailiwick_policy::{Region, RegionTable};
 
     fn event(destination: &str, pid: u32) -> Event {
         Event {
@@ -345,6 +349,13 @@ mod tests {
             let alert = Alert::new(&event, &RegionTable::default());
             assert_eq!(folds.add(alert, now).is_some(), told, "{why}");
         }
+        let elsewhere = Region {
+            name: Name::new("elsewhere").unwrap(),
+            countries: Vec::new(),
+            networks: vec!["192.0.2.0/24".parse().unwrap()],
+        };
+        let moved = Alert::new(&one, &RegionTable::new(vec![elsewhere]));
+        assert!(folds.add(moved, now).is_some(), "it lies somewhere else now");
     }
 
     #[test]

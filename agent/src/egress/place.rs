@@ -30,7 +30,7 @@ impl Place {
     }
 
     /// What put it there, in words that the config or the dataset has; for what is nowhere, why.
-    fn rule(&self) -> String {
+    pub(super) fn rule(&self) -> String {
         let region = self.region();
         match &self.0 {
             Location::Pinned { network, .. } => {

@@ -98,7 +98,7 @@ fn datasets_are_taken_by_a_reload_and_broken_ones_change_nothing() {
             world.system.run(&["bailiwick", "regions", "import", "/root/ips.txt"]).unwrap();
         }
         assert_eq!(reload().status.code(), Some(0), "{reason}");
-        // Events of one process and destination are folded, one a second.
+        // The kernel says one event of a process and destination a second.
         std::thread::sleep(Duration::from_millis(1200));
         assert_eq!(world.abroad_attempt(), "EPERM", "{reason}");
         let alert = world
