@@ -1,5 +1,6 @@
 //! The endpoints of each server preset: exact methods and paths.
 
+use super::Dialect;
 use crate::config::settings::ServerPreset;
 use bailiwick_policy::Operation;
 use http::Method;
@@ -11,6 +12,8 @@ pub struct Endpoint {
     pub name: &'static str,
     /// What policy calls it.
     pub operation: Operation,
+    /// What its requests, answers and errors look like.
+    pub dialect: Dialect,
 }
 
 /// The endpoint, by exact method and path (never a prefix); `None` is refused with 404 and recorded.
@@ -29,11 +32,15 @@ const fn table(server: ServerPreset) -> &'static [Row] {
 }
 
 const OPENAI: &[Row] = &[
-    ("POST", "/v1/chat/completions", Endpoint { name: "chat", operation: Operation::Chat }),
-    ("POST", "/v1/completions", Endpoint { name: "completions", operation: Operation::Completions }),
-    ("POST", "/v1/embeddings", Endpoint { name: "embeddings", operation: Operation::Embeddings }),
-    ("GET", "/v1/models", Endpoint { name: "models", operation: Operation::Models }),
+    ("POST", "/v1/chat/completions", open("chat", Operation::Chat)),
+    ("POST", "/v1/completions", open("completions", Operation::Completions)),
+    ("POST", "/v1/embeddings", open("embeddings", Operation::Embeddings)),
+    ("GET", "/v1/models", open("models", Operation::Models)),
 ];
+
+const fn open(name: &'static str, operation: Operation) -> Endpoint {
+    Endpoint { name, operation, dialect: Dialect::OpenAi }
+}
 
 #[cfg(test)]
 mod tests {

@@ -32,6 +32,7 @@
 //! not check that a request is one the model would accept.
 
 mod answer;
+mod dialect;
 mod endpoint;
 mod error;
 mod request;
@@ -41,6 +42,7 @@ mod sse;
 mod stream;
 
 pub use answer::Answer;
+pub use dialect::Dialect;
 pub use endpoint::{Endpoint, find};
 pub use error::{ProtocolError, error_body};
 pub use request::{Request, request};

@@ -145,11 +145,12 @@ const NOT_TEXT: &[&str] =
 mod tests {
     use super::*;
     use crate::config::settings::IdentityFields;
+    use crate::protocol::Dialect;
     use bailiwick_masking::{Action, Entity, Mask};
     use bailiwick_policy::Principal;
     use std::sync::Arc;
 
-    const CHAT: Endpoint = Endpoint { name: "chat", operation: Operation::Chat };
+    const CHAT: Endpoint = Endpoint { name: "chat", operation: Operation::Chat, dialect: Dialect::OpenAi };
 
     fn masker(action: Action) -> Masker {
         let fields = ["$.metadata.customer_id".to_owned()];
@@ -278,7 +279,7 @@ mod tests {
 
     #[test]
     fn the_list_of_models_takes_no_body() {
-        let models = Endpoint { name: "models", operation: Operation::Models };
+        let models = Endpoint { name: "models", operation: Operation::Models, dialect: Dialect::OpenAi };
         assert!(request(&models, b"", &masker(Action::Redact)).unwrap().body.is_empty());
         assert_eq!(request(&models, b"{}", &Masker::default()).unwrap_err().code, "body-not-expected");
     }
