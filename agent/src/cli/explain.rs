@@ -239,7 +239,7 @@ fn route(
     if let Some((method, path)) = call.split_once(' ') {
         let method: Method = method.parse().map_err(|_| format!("--call {call}: not a method"))?;
         let path = match model {
-            Some(model) if path.starts_with("/v1/") => format!("/{model}{path}"),
+            Some(model) if !path.starts_with(&format!("/{model}/")) => format!("/{model}{path}"),
             Some(_) | None => path.to_owned(),
         };
         let uri: Uri = path.parse().map_err(|_| format!("--call {call}: not a path"))?;
