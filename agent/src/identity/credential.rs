@@ -98,7 +98,8 @@ mod tests {
     #[test]
     fn an_api_key_is_a_token_where_clients_show_it_so() {
         let long = "a".repeat(MAX_TOKEN + 1);
-        let rows: &[(&[(&'static str, &str)], Result<&str, Fault>, &str)] = &[
+        type Row<'a> = (&'a [(&'static str, &'a str)], Result<&'a str, Fault>, &'a str);
+        let rows: &[Row<'_>] = &[
             (&[("x-api-key", "a.b.c")], Ok("a.b.c"), "as Anthropic's clients do"),
             (&[("x-api-key", " a.b.c ")], Ok("a.b.c"), "with white space around it"),
             (&[("authorization", "Bearer a")], Ok("a"), "as others do"),
