@@ -5,6 +5,7 @@
 
 use crate::config::settings::Settings;
 use crate::identity::{Authenticator, ClientCertificate, Examination, Origin};
+use crate::protocol;
 use crate::proxy;
 use bailiwick_policy::{Ask, Location, Name, Operation, Permit, Principal, RuleLimits};
 use http::{Method, Uri};
@@ -250,15 +251,19 @@ fn route(
         .into_iter()
         .find(|operation| operation.as_str() == call)
         .ok_or_else(|| format!("--call {call}: use one of {}, or \"METHOD /path\"", words.join(", ")))?;
-    let mut models = settings.models.keys();
-    let name = match (model, models.next(), models.next()) {
-        (Some(model), ..) => settings.models.keys().find(|name| name.as_str() == model).cloned(),
-        (None, Some(only), None) => Some(only.clone()),
+    let mut models = settings.models.values();
+    let found = match (model, models.next(), models.next()) {
+        (Some(model), ..) => settings.models.values().find(|found| found.name.as_str() == model),
+        (None, Some(only), None) => Some(only),
         (None, ..) => return Err("--model: there is not exactly one model; name it".to_owned()),
     };
-    let name =
-        name.ok_or_else(|| format!("--model {}: there is no such model", model.unwrap_or_default()))?;
-    Ok(Ok((name, operation)))
+    let found =
+        found.ok_or_else(|| format!("--model {}: there is no such model", model.unwrap_or_default()))?;
+    if !protocol::offers(found.server, operation) {
+        let message = format!("the server of model {} has no endpoint for {call}", found.name);
+        return Ok(Err(proxy::RouteRefusal { status: 404, code: "endpoint-unknown", message }));
+    }
+    Ok(Ok((found.name.clone(), operation)))
 }
 
 fn read_token(file: &Path) -> Result<Zeroizing<String>, String> {

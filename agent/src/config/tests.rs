@@ -382,6 +382,8 @@ fn each_mistake_is_told_with_its_place_its_cure_and_the_nearest_name() {
         ("\"llama.cpp\"", "\"llamacpp\"", UnknownWord, "model[0].server \"llamacpp\"", "\"llama.cpp\""),
         ("\"shadow\"", "\"shadwo\"", UnknownWord, "model[0].egress.mode \"shadwo\"", "\"shadow\""),
         ("[\"chat\"]", "[\"chats\"]", UnknownWord, "access[0].endpoints[0] \"chats\"", "\"chat\""),
+        ("[\"chat\"]", "[\"reponses\"]", UnknownWord, "access[0].endpoints[0] \"reponses\"", "\"responses\""),
+        ("\"llama.cpp\"", "\"olama\"", UnknownWord, "model[0].server \"olama\"", "\"ollama\""),
         (
             "[host]",
             "[host]\naccept = [\"raw-socket\"]",

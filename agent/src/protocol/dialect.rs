@@ -22,6 +22,15 @@ impl Dialect {
     pub const ALL: [Self; 6] =
         [Self::OpenAi, Self::Responses, Self::Anthropic, Self::Ollama, Self::Tgi, Self::Kserve];
 
+    /// Whether its streams are server-sent events, in which a comment may go before the first of them.
+    #[must_use]
+    pub fn streams_events(self) -> bool {
+        match self {
+            Self::OpenAi | Self::Responses | Self::Anthropic | Self::Tgi | Self::Kserve => true,
+            Self::Ollama => false,
+        }
+    }
+
     /// What a caller of a path that leads nowhere most likely speaks: it is told so in that shape.
     #[must_use]
     pub fn guess(path: &str) -> Self {

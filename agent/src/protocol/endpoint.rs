@@ -104,6 +104,12 @@ pub fn find(server: ServerPreset, method: &Method, path: &str) -> Option<&'stati
     table(server).iter().find(|row| row.0 == method.as_str() && matches(row.1, path)).map(|row| &row.2)
 }
 
+/// Whether a server has an endpoint of that operation at all.
+#[must_use]
+pub fn offers(server: ServerPreset, operation: Operation) -> bool {
+    table(server).iter().any(|row| row.2.operation == operation)
+}
+
 /// Segment by segment: `{model}` and `{version}` stand for one each, every other for itself.
 fn matches(pattern: &str, path: &str) -> bool {
     let (mut wanted, mut found) = (pattern.split('/'), path.split('/'));

@@ -11,6 +11,8 @@ use sha2::Sha256;
 
 /// Whether the server is to keep the answer.
 const STORE: &str = "store";
+/// How long the server is to hold the model in memory.
+const KEEP_ALIVE: &str = "keep_alive";
 
 /// How a request is to be changed, for this caller.
 pub struct Rewriting<'a> {
@@ -55,7 +57,7 @@ pub(super) fn rewrite(
     settle(&document, endpoint, rewriting)
 }
 
-/// Bounds the answer and has nothing kept.
+/// Bounds the answer, and leaves the server as it is for the next caller.
 fn settle(
     document: &Document<'_>,
     endpoint: &Endpoint,
@@ -86,6 +88,14 @@ fn forget(document: &Document<'_>, endpoint: &Endpoint, edits: &mut Edits, added
     }
     if !said {
         added.push(format!("\"{STORE}\":false"));
+    }
+    // How long Ollama holds a model in memory is for all callers: with 0 one of them would take it from the others.
+    if endpoint.dialect == Dialect::Ollama {
+        for member in document.root().members().iter().filter(|member| fold(&member.name) == KEEP_ALIVE) {
+            if !matches!(member.value.kind, Kind::Null) {
+                edits.replace(member.value.span(), "null");
+            }
+        }
     }
 }
 
@@ -227,10 +237,13 @@ mod tests {
             ("/v1/responses", r#"{"user":"x","store":false}"#, r#"{"store":false}"#),
             ("/v1/chat/completions", "{}", "{}"),
             ("/v1/chat/completions", r#"{"store":true}"#, r#"{"store":false}"#),
+            ("/api/chat", r#"{"model":"m","keep_alive":0}"#, r#"{"model":"m","keep_alive":null}"#),
+            ("/api/embed", r#"{"Keep_Alive":"-1"}"#, r#"{"Keep_Alive":null}"#),
         ] {
             let caller = Principal::default();
-            let rewriting = Rewriting::new(ServerPreset::Vllm, &identity, &caller);
-            let endpoint = find(ServerPreset::Vllm, &Method::POST, path).unwrap();
+            let server = if path.starts_with("/api/") { ServerPreset::Ollama } else { ServerPreset::Vllm };
+            let rewriting = Rewriting::new(server, &identity, &caller);
+            let endpoint = find(server, &Method::POST, path).unwrap();
             let document = json::parse(body.as_bytes()).unwrap();
             let (bytes, _) = rewrite(&document, endpoint, &rewriting).unwrap();
             assert_eq!(String::from_utf8(bytes).unwrap(), expected, "{path} {body}");

@@ -14,7 +14,7 @@ use super::route::{self, Route};
 use super::upstream::Question;
 use super::{Policy, Proxy};
 use crate::identity::{ClientCertificate, Shown};
-use crate::protocol::{self, Dialect, Rewriting};
+use crate::protocol::{self, BodyForm, Dialect, Rewriting};
 use bailiwick_masking::Masker;
 use bailiwick_policy::{Ask, Name, Principal};
 use http::{Request, StatusCode};
@@ -125,11 +125,13 @@ async fn story(
     let content_type = headers::content_type(&head.headers);
     let asked =
         protocol::request(endpoint, content_type, &raw, &rewriting, &mask_request).map_err(Refusal::from)?;
-    let meter = share.counts_tokens().then(|| Meter::new(raw.len()));
+    // How many tokens a sound is, only the model can tell.
+    let text = if endpoint.body == BodyForm::Multipart { 0 } else { raw.len() };
+    let meter = share.counts_tokens().then(|| Meter::new(text));
     if asked.streamed {
         share.stream().map_err(Refusal::from)?;
     }
-    let may_cost = asked.max_tokens.saturating_add(raw.len() as u64 / BYTES_A_TOKEN);
+    let may_cost = asked.max_tokens.saturating_add(text as u64 / BYTES_A_TOKEN);
     share.spend(may_cost, now).map_err(Refusal::from)?;
 
     // Recorded; then forwarded, and the answer passed on but for its last byte; then that recorded too.

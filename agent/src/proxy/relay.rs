@@ -70,7 +70,8 @@ pub(super) async fn relay(
     call: Call<'_>,
     reply: &mut Reply,
 ) -> Ending {
-    let mut relay = Relay::new(call, question.streamed, reply);
+    let commented = question.streamed && call.dialect.streams_events();
+    let mut relay = Relay::new(call, commented, reply);
     match relay.run(upstream, admitted, question).await {
         Ok(last) => relay.ending(Outcome::Complete, None, last),
         Err(stop) => relay.stopped(stop),
@@ -80,7 +81,7 @@ pub(super) async fn relay(
 struct Relay<'a> {
     call: Call<'a>,
     reply: &'a mut Reply,
-    /// The caller asked for a stream, and so can read comments in one.
+    /// The caller asked for a stream of events, and so can read comments in one.
     streamed: bool,
     pings: Interval,
     status: StatusCode,
