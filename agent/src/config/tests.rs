@@ -241,6 +241,12 @@ fn what_compiles_but_deserves_a_word_is_a_warning() {
             "unused",
         ),
         (
+            "[\"chat\"]",
+            "[\"chat\", \"infer\", \"score\"]",
+            "access rule \"analysts\" opens infer, which no server",
+            "score is vLLM's",
+        ),
+        (
             "\"10.77.5.0/24\"",
             "\"0.0.0.0/0\"",
             "region \"abroad\" has a network of length 0",

@@ -1,5 +1,5 @@
 //! Any bytes as a request's body in any dialect, and as an answer, cut anywhere: no panic; what goes to the model is JSON, or
-//! a form, without the caller in it, and would go again as it is; an error holds nothing of the bytes; an answer that ends well
+//! a form, without the caller in it, and would go again, without a mask as it is; an error holds nothing of the bytes; an answer that ends well
 //! ends well however it is cut.
 #![no_main]
 
@@ -47,8 +47,13 @@ fuzz_target!(|input: (u8, Vec<u8>, Vec<u8>)| {
     for masker in [&masker, &Masker::default()] {
         for max_tokens in [Some(100), None] {
             if let Some(sent) = sent(server, endpoint, &bytes, max_tokens, masker) {
-                let again = self::sent(server, endpoint, &sent, max_tokens, masker);
-                assert_eq!(again.as_deref(), Some(&*sent), "what goes to the model would go again as it is");
+                let again =
+                    self::sent(server, endpoint, &sent, max_tokens, masker).expect("it would go again");
+                // A placeholder may become a part of what looks like an address.
+                assert!(
+                    again == sent || !masker.is_empty(),
+                    "what goes to the model would go again as it is"
+                );
             }
         }
     }
