@@ -36,6 +36,23 @@ fn names_elsewhere(node: &Node<'_>) -> bool {
     }) || node.elements().iter().any(names_elsewhere)
 }
 
+/// No sequence is begun or gone on with: the state of a stateful model belongs to whoever knows its number.
+pub(super) fn keeps_no_state(document: &Document<'_>) -> Result<(), ProtocolError> {
+    let root = document.root();
+    let parameters = root.members().iter().filter(|member| fold(&member.name) == "parameters");
+    let settings = parameters.flat_map(|member| member.value.members()).chain(root.members());
+    for setting in settings.filter(|setting| fold(&setting.name) == "sequence_id") {
+        if !matches!(document.raw(&setting.value), b"0" | b"null" | b"\"\"") {
+            return Err(ProtocolError::bad_request(
+                "state-not-kept",
+                "the model keeps no sequence: all callers are one to it, and could go on with each other's. Leave out \
+                 sequence_id",
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// `infer`: tensors of text, and single numbers.
 pub(super) fn tensors(document: &Document<'_>) -> Result<(), ProtocolError> {
     for member in document.root().members() {

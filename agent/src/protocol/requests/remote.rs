@@ -53,7 +53,10 @@ pub(in super::super) fn stays_here(
     }
     match endpoint.dialect {
         Dialect::Responses => responses::keeps_no_state(document)?,
-        Dialect::Kserve => kserve::tensors_are_here(document)?,
+        Dialect::Kserve => {
+            kserve::tensors_are_here(document)?;
+            kserve::keeps_no_state(document)?;
+        }
         Dialect::OpenAi | Dialect::Anthropic | Dialect::Ollama | Dialect::Tgi => {}
     }
     if rewriting.fetch_urls {

@@ -276,6 +276,15 @@ fn no_state_is_gone_on_with() {
         let error = ask(Vllm, RESPONSES, body, &Masker::default(), true).unwrap_err();
         assert_eq!((error.status.as_u16(), error.code), (400, "state-not-kept"), "{body}");
     }
+    for (path, body) in [
+        (INFER, r#"{"inputs":[],"parameters":{"sequence_id":42,"sequence_start":true}}"#),
+        (INFER, r#"{"inputs":[],"parameters":{"sequence_id":"alices"}}"#),
+        (GENERATE, r#"{"text_input":"x","sequence_id":42}"#),
+    ] {
+        let error = ask(Triton, path, body, &Masker::default(), true).unwrap_err();
+        assert_eq!((error.status.as_u16(), error.code), (400, "state-not-kept"), "{body}");
+    }
+    assert!(ask(Triton, INFER, r#"{"inputs":[],"parameters":{"sequence_id":0}}"#, &masks(), false).is_ok());
     for body in [
         r#"{"previous_response_id":null,"conversation":null,"background":false}"#,
         r#"{"input":[{"id":"msg_1","type":"message","role":"assistant","content":"x"}],"store":true}"#,
