@@ -34,7 +34,7 @@ pub(super) fn find(settings: &Settings, method: &Method, uri: &Uri) -> Result<Ro
     if !is_canonical(path) {
         return Err(RouteError::NotCanonical);
     }
-    if uri.query().is_some() {
+    if uri.query().is_some_and(|query| !says_nothing(path, query)) {
         return Err(RouteError::Query);
     }
     let route = |model: &Arc<Model>, path: &str| {
@@ -60,6 +60,11 @@ pub(super) fn find(settings: &Settings, method: &Method, uri: &Uri) -> Result<Ro
         _ if named => Err(RouteError::EndpointUnknown),
         _ => Err(RouteError::ModelNotNamed),
     }
+}
+
+/// The one query that clients add of themselves (Anthropic's, for what is not final in their API): it is left out.
+fn says_nothing(path: &str, query: &str) -> bool {
+    query == "beta=true" && (path.ends_with("/v1/messages") || path.ends_with("/v1/messages/count_tokens"))
 }
 
 /// `/first/rest` → `first`, `/rest`.
@@ -104,6 +109,19 @@ mod tests {
         ];
         for (path, expected, why) in rows {
             assert_eq!(is_canonical(path), expected, "{why}: {path:?}");
+        }
+    }
+
+    #[test]
+    fn one_query_is_left_out_and_no_other() {
+        for (path, query, nothing) in [
+            ("/v1/messages", "beta=true", true),
+            ("/llama/v1/messages/count_tokens", "beta=true", true),
+            ("/v1/messages", "beta=true&x=alice", false),
+            ("/v1/messages", "", false),
+            ("/v1/chat/completions", "beta=true", false),
+        ] {
+            assert_eq!(says_nothing(path, query), nothing, "{path}?{query}");
         }
     }
 
