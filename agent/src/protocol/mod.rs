@@ -52,5 +52,5 @@ pub use answer::Answer;
 pub use dialect::Dialect;
 pub use endpoint::{BodyForm, Endpoint, find, offers};
 pub use error::{ProtocolError, error_body, error_in};
-pub use request::{Request, request};
+pub use request::{Request, request, scan_path};
 pub use rewrite::Rewriting;

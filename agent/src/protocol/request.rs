@@ -65,6 +65,14 @@ pub fn request(
     }
 }
 
+/// A path as the model will see it: the names in it are the caller's text, too, and cannot be masked where they stand.
+///
+/// # Errors
+/// `content-not-inspectable`, `blocked-by-mask` (422)
+pub fn scan_path(path: &str, masker: &Masker) -> Result<(), ProtocolError> {
+    path.split('/').try_for_each(|segment| requests::unmasked(segment, masker))
+}
+
 const JSON: Cow<'static, str> = Cow::Borrowed("application/json");
 
 /// A body that is a JSON object.

@@ -102,6 +102,8 @@ async fn story(
     let (mask_request, mask_answer) =
         (masker(policy, &permit.masks().request)?, masker(policy, &permit.masks().response)?);
 
+    protocol::scan_path(&path, &mask_request).map_err(Refusal::from)?;
+
     // What do they ask, without who they are and what must not leave?
     let bounds = Bounds {
         limit: permit

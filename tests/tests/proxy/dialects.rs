@@ -203,6 +203,7 @@ async fn a_refusal_is_told_in_the_shape_of_what_was_called() {
             422,
             "content-not-inspectable",
         ),
+        (Triton, "/v2/models/4111111111111111/infer", json!({"inputs": []}), 422, "content-not-inspectable"),
         (Triton, "/v2/repository/models/m/load", json!({}), 404, "endpoint-unknown"),
     ] {
         let (found, told, reason) = ask(server, path, body).await;

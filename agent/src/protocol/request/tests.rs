@@ -192,3 +192,18 @@ fn a_key_is_spelled_in_one_way() {
         assert_eq!((error.status.as_u16(), error.code), (400, code), "{body}");
     }
 }
+
+#[test]
+fn a_name_in_a_path_holds_nothing_that_is_masked() {
+    for (path, clean) in [
+        ("/v2/models/llama-3.1_8b/versions/1/infer", true),
+        ("/v1/chat/completions", true),
+        ("/v2/models/4111111111111111/infer", false),
+        ("/v1/models/DE89370400440532013000", false),
+    ] {
+        assert_eq!(scan_path(path, &masker(Action::Redact)).is_ok(), clean, "{path}");
+        assert!(scan_path(path, &Masker::default()).is_ok());
+    }
+    let error = scan_path("/v2/models/4111111111111111/infer", &masker(Action::Block)).unwrap_err();
+    assert!(error.code == "blocked-by-mask" && !error.to_string().contains("4111"));
+}

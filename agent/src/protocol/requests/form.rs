@@ -5,7 +5,7 @@ use super::super::rewrite::pseudonym;
 use super::super::shape::IDENTITY;
 use super::super::{Endpoint, ProtocolError, Request, Rewriting};
 use super::remote::{leads_away, no_cloud};
-use super::texts::fold;
+use super::texts::{fold, unmasked};
 use bailiwick_masking::json::{self, quote};
 use bailiwick_masking::{Findings, Masker};
 use bytes::Bytes;
@@ -24,6 +24,7 @@ pub(in super::super) fn form(
         code: "content-type-not-accepted",
         message: "the body's type is not multipart/form-data with one plain boundary".into(),
     })?;
+    unmasked(boundary, masker)?;
     let form = Form::read(body, boundary)?;
     let mut findings = Findings::default();
     let mut values = Vec::with_capacity(form.parts.len());
@@ -225,6 +226,9 @@ mod tests {
         let endpoint = find(ServerPreset::Vllm, &Method::POST, "/v1/audio/transcriptions").unwrap();
         let caller = Principal::default();
         let rewriting = Rewriting::new(ServerPreset::Vllm, &identity, &caller);
+        let card = "multipart/form-data; boundary=4111111111111111";
+        let error = form(endpoint, Some(card), b"--4111111111111111--", &rewriting, &masks()).unwrap_err();
+        assert_eq!(error.code, "content-not-inspectable", "a boundary that is masked");
         for content_type in [None, Some("application/json"), Some("multipart/form-data")] {
             let error = form(endpoint, content_type, b"--b--", &rewriting, &Masker::default()).unwrap_err();
             assert_eq!((error.status.as_u16(), error.code), (415, "content-type-not-accepted"));

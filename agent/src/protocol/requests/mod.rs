@@ -32,7 +32,7 @@ mod texts;
 
 pub(super) use form::form;
 pub(super) use remote::{shows_no_images, stays_here};
-pub(super) use texts::fold;
+pub(super) use texts::{fold, unmasked};
 
 use super::{Dialect, Endpoint, ProtocolError};
 use bailiwick_masking::json::Document;

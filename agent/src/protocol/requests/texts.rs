@@ -2,6 +2,7 @@
 
 use super::super::ProtocolError;
 use bailiwick_masking::json::{Document, Kind, Member, Node};
+use bailiwick_masking::{Findings, Masker};
 
 /// A name as the most forgiving reader compares it: Go's JSON ignores case and folds `ſ` and the Kelvin sign.
 pub(in super::super) fn fold(name: &str) -> String {
@@ -65,6 +66,17 @@ pub(super) fn unknown<T>() -> Result<T, ProtocolError> {
 /// Refused: numbers that may be token ids.
 pub(super) fn tokens<T>() -> Result<T, ProtocolError> {
     Err(ProtocolError::not_inspectable(TOKENS))
+}
+
+/// Text that must go on as it is, such as a name in a path, and so may hold nothing that a mask would change.
+pub(in super::super) fn unmasked(text: &str, masker: &Masker) -> Result<(), ProtocolError> {
+    let mut findings = Findings::default();
+    if !masker.is_empty() && masker.text(text, &mut findings).map_err(ProtocolError::of_request)? != *text {
+        return Err(ProtocolError::not_inspectable(
+            "the path or the boundary of the form holds what a mask would change, and cannot be changed: use another",
+        ));
+    }
+    Ok(())
 }
 
 /// No member is of those that are never text, nor a list of numbers without a name that says why.
