@@ -51,6 +51,7 @@ pub(super) struct Model {
     pub(super) socket: Text,
     pub(super) server: Text,
     pub(super) credential: Text,
+    pub(super) fetch_urls: Flag,
     pub(super) peers: Vec<Peer>,
     pub(super) egress: Option<Egress>,
 }
@@ -245,6 +246,7 @@ impl Model {
             socket: table.string("socket", Optional),
             server: table.string("server", Required),
             credential: table.secret("credential", Optional),
+            fetch_urls: table.boolean("fetch_urls", Optional),
             peers: table.tables("peer").into_iter().map(Peer::read).collect(),
             egress: table.table("egress", Optional).map(Egress::read),
         };

@@ -78,6 +78,8 @@ pub struct Model {
     pub server: ServerPreset,
     /// Where its credential is read from; `None` when the server wants none.
     pub credential: Option<PathBuf>,
+    /// Requests may name URLs that the server fetches, and tools that it runs itself.
+    pub fetch_urls: bool,
 }
 
 /// Where a model server listens.
@@ -98,6 +100,24 @@ pub enum ServerPreset {
     Vllm,
     /// llama.cpp's server.
     LlamaCpp,
+    /// Ollama.
+    Ollama,
+    /// Hugging Face's text generation inference.
+    Tgi,
+    /// NVIDIA Triton, and others that speak `KServe`'s inference protocol, version 2.
+    Triton,
+}
+
+impl ServerPreset {
+    /// Each, with its word in the config.
+    pub const ALL: [(&'static str, Self); 6] = [
+        ("openai", Self::OpenAi),
+        ("vllm", Self::Vllm),
+        ("llama.cpp", Self::LlamaCpp),
+        ("ollama", Self::Ollama),
+        ("tgi", Self::Tgi),
+        ("triton", Self::Triton),
+    ];
 }
 
 /// The proxy's listener.

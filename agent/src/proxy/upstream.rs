@@ -6,6 +6,7 @@ use super::ledger::Admitted;
 use super::limits::Limits;
 use super::unix_socket::{self, DialError};
 use crate::config::settings::{Model, ModelAddress};
+use crate::protocol::Dialect;
 use crate::secret;
 use bailiwick_kernel::slice_path;
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -56,7 +58,11 @@ pub(super) struct Question<'a> {
     pub(super) method: &'a Method,
     pub(super) path: &'a str,
     pub(super) body: Bytes,
+    pub(super) content_type: Cow<'static, str>,
     pub(super) streamed: bool,
+    pub(super) dialect: Dialect,
+    /// Of the API, where its servers ask for that.
+    pub(super) version: Option<HeaderValue>,
 }
 
 /// The head of the model's answer, and the body as it comes. Dropping it closes the connection, and so
@@ -113,13 +119,12 @@ impl Upstream {
         question: Question<'_>,
         limits: &Limits,
     ) -> Result<ModelAnswer, UpstreamError> {
-        let Question { method, path, body, streamed } = question;
         let authorization = self.authorization.clone();
-        let request = headers::for_model(method, path, &self.host, authorization, &body, streamed)
-            .ok_or(UpstreamError::Unaskable)?;
+        let request =
+            headers::for_model(&question, &self.host, authorization).ok_or(UpstreamError::Unaskable)?;
         tracing::trace!(model = %admitted.permit().model(), rule = %admitted.permit().rule(), "forwarding");
 
-        let request = request.map(|()| Full::new(body));
+        let request = request.map(|()| Full::new(question.body));
         let answer = match &self.address {
             Address::Port(address) => match self.dial(*address, limits).await {
                 Ok(socket) => ask(socket, request, limits).await,

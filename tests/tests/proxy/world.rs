@@ -273,6 +273,7 @@ fn settings(
                 upstream: settings::ModelAddress::Port(model.address),
                 server: settings::ServerPreset::LlamaCpp,
                 credential: Some(credential),
+                fetch_urls: false,
             }),
         )]),
         proxy: settings::Proxy {

@@ -16,9 +16,6 @@ use std::sync::Arc;
 /// The agent's own scope; no model or workload may have its name.
 const AGENT: &str = "agent";
 
-const SERVERS: [(&str, ServerPreset); 3] =
-    [("openai", ServerPreset::OpenAi), ("vllm", ServerPreset::Vllm), ("llama.cpp", ServerPreset::LlamaCpp)];
-
 /// What came out: the models, and what the kernel is told of them and of all others.
 pub(super) struct Scopes {
     pub(super) models: BTreeMap<Name, Arc<Model>>,
@@ -50,8 +47,10 @@ pub(super) fn compile(
     for model in &raw.models {
         let name = model.name.as_ref().and_then(|name| scope_name(name, &mut names, report));
         let slice = model.slice.as_ref().and_then(|slice| Some((&slice.value, ground.slice(slice, report)?)));
-        let server =
-            model.server.as_ref().and_then(|server| word(server, "a model server", &SERVERS, report));
+        let server = model
+            .server
+            .as_ref()
+            .and_then(|server| word(server, "a model server", &ServerPreset::ALL, report));
         let called = model.name.as_ref().map_or("?", |name| name.value.as_str());
         let upstream = address(model, called, host, &mut addresses, report, warnings);
         let credential = model.credential.as_ref().and_then(|text| {
@@ -67,7 +66,9 @@ pub(super) fn compile(
                 ModelAddress::Port(address) => ScopeKind::Model { port: address.port() },
                 ModelAddress::Socket(_) => ScopeKind::SealedModel,
             };
-            let model = Model { name: name.clone(), slice: slice.clone(), upstream, server, credential };
+            let fetch_urls = model.fetch_urls.as_ref().is_some_and(|flag| flag.value);
+            let (name, slice) = (name.clone(), slice.clone());
+            let model = Model { name: name.clone(), slice, upstream, server, credential, fetch_urls };
             models.insert(name.clone(), Arc::new(model));
             scopes.push(Scope { name, kind, cgroup, egress, peers });
         }
