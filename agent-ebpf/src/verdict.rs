@@ -8,6 +8,25 @@ use bailiwick_abi::{
 
 use crate::maps::{DESTINATIONS, LOCAL};
 
+/// What becomes of a packet. Decided in a function of its own that hands back no more than this, and the reason in its
+/// [`Site`](crate::report::Site): what follows is then verified once, and not once for each way that leads there.
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Let pass; the next one is decided again.
+    Pass = 0,
+    /// Let pass, and the whole connection.
+    Allow = 1,
+    /// Let pass, and counted: it belongs to what the slice sends to somewhere.
+    Flow = 2,
+    /// The same, though enforcing would have refused it: what answers such a flow.
+    Despite = 5,
+    /// Not allowed: what becomes of it, the scope's mode says.
+    Settle = 3,
+    /// Refused, in every mode.
+    Refuse = 4,
+}
+
 /// Whether `address` is loopback or one of the host's own.
 #[inline(always)]
 pub(crate) fn is_local(address: &Address) -> bool {

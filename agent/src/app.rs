@@ -73,7 +73,7 @@ pub async fn run(settings: Settings, site: &Site, load: Load) -> Result<(), AppE
     let unwatched = watching::before_start(site, &settings.kernel, &settings.audit.directory);
     let mut guard = Guard::attach(site)?;
     let generation = guard.apply(&settings.kernel)?;
-    let events = guard.events()?;
+    let (events, flows) = (guard.events()?, guard.flows()?);
     tracing::info!(generation, scopes = settings.kernel.scopes.len(), "the guard stands");
 
     let log = Log::open(LogSettings {
@@ -107,7 +107,7 @@ pub async fn run(settings: Settings, site: &Site, load: Load) -> Result<(), AppE
     };
     let (policy, current) = watch::channel(Arc::new(policy));
     let (sender, named) = watch::channel(Arc::clone(&settings));
-    let mut reporting = tokio::spawn(egress::report(named, log.clone(), events, register, leaving));
+    let mut reporting = tokio::spawn(egress::report(named, log.clone(), events, flows, register, leaving));
     let fresh = tokio::spawn(freshness::watch(sender.subscribe(), log.clone()));
     let mut following = tokio::spawn(Watch::new(guard, log.clone()).run(ordered));
     let listening_for_root = hand_overs(&log);

@@ -250,16 +250,21 @@ fn decode(
 }
 
 fn process(raw: &abi::Event) -> Process {
-    let end = raw.comm.iter().position(|byte| *byte == 0).unwrap_or(raw.comm.len());
-    Process { pid: raw.pid, uid: raw.uid, comm: String::from_utf8_lossy(&raw.comm[..end]).into_owned() }
+    Process { pid: raw.pid, uid: raw.uid, comm: comm(&raw.comm) }
 }
 
-fn socket_address(address: Address, port: u16) -> SocketAddr {
+/// A process's name for itself, without the zeros behind it.
+pub(crate) fn comm(bytes: &[u8; 16]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+pub(crate) fn socket_address(address: Address, port: u16) -> SocketAddr {
     let v6 = Ipv6Addr::from(address.octets());
     let ip = v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4);
     SocketAddr::new(ip, port)
 }
 
-fn unknown(error: UnknownTag) -> KernelError {
+pub(crate) fn unknown(error: UnknownTag) -> KernelError {
     KernelError::UnknownEvent { set: error.set, tag: error.tag }
 }

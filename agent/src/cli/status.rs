@@ -145,6 +145,13 @@ fn page(truth: &Status, problems: &[Finding], notes: &[Finding]) -> String {
             truth.lost_events
         );
     }
+    if truth.lost_observations > 0 {
+        let _ = writeln!(
+            text,
+            "{} observations of what passed came too fast to be taken; the register counts less than passed",
+            truth.lost_observations
+        );
+    }
     text
 }
 

@@ -33,7 +33,7 @@ pub use host::HostName;
 pub use tls::ServerName;
 pub use tunnel::{Finding, MANY_DOMAINS};
 
-use super::report::Captured;
+use bailiwick_kernel::Captured;
 use bailiwick_policy::Name;
 use heads::{Heads, Looked};
 use std::collections::{HashMap, HashSet};
