@@ -6,7 +6,8 @@
 //!             ├─▶ watch           kernel truth every second; repairs, alerts, records; follows the slices
 //!             ├─▶ egress::report  kernel events → journal, trail and register
 //!             ├─▶ freshness       datasets that are too old → journal and trail
-//!             ├─▶ control         what root hands over for the trail, at a Unix socket
+//!             ├─▶ control         what root hands over for the trail and asks about the servers, at a Unix socket
+//!             ├─▶ metrics         health, readiness and numbers, where the config says so
 //!             └─▶ proxy::serve    the only way in
 //! ```
 //!
@@ -22,6 +23,7 @@ use crate::config::settings::Settings;
 use crate::control::{self as handing_over, Control};
 use crate::egress::register::{self, Bounds, RegisterError, Store};
 use crate::identity::Timing;
+use crate::metrics::{Listener, Metrics, Sources, Validity};
 use crate::proxy::{Limits, Policy, Proof, Witness};
 use crate::reload::{Load, Reload};
 use crate::watch::{self as watching, Watch};
@@ -51,6 +53,9 @@ pub enum AppError {
     /// The proxy could not listen or read its TLS files.
     #[error("the proxy: {0}")]
     Proxy(#[source] std::io::Error),
+    /// The metrics' listener could not listen.
+    #[error("the metrics: {0}")]
+    Metrics(#[source] std::io::Error),
     /// The process could not be prepared.
     #[error("{0}: {1}")]
     Process(&'static str, #[source] std::io::Error),
@@ -105,12 +110,17 @@ pub async fn run(settings: Settings, site: &Site, load: Load) -> Result<(), AppE
         Ok(policy) => policy,
         Err(error) => return Err(give_up(&log, AppError::Proxy(error)).await?),
     };
-    let (policy, current) = watch::channel(Arc::new(policy));
+    let metrics = Arc::new(Metrics::default());
+    let (policy, current) = watch::channel(Arc::new(policy.counted_by(Arc::clone(&metrics))));
     let (sender, named) = watch::channel(Arc::clone(&settings));
     let mut reporting = tokio::spawn(egress::report(named, log.clone(), events, register, leaving));
     let fresh = tokio::spawn(freshness::watch(sender.subscribe(), log.clone()));
-    let mut following = tokio::spawn(Watch::new(guard, log.clone()).run(ordered));
-    let listening_for_root = hand_overs(&log);
+    let telling = match tell(&settings, &metrics, current.clone(), &log, stopping.clone()) {
+        Ok(telling) => telling,
+        Err(error) => return Err(give_up(&log, AppError::Metrics(error)).await?),
+    };
+    let mut following = tokio::spawn(Watch::new(guard, log.clone(), Arc::clone(&metrics)).run(ordered));
+    let listening_for_root = hand_overs(&log, current.clone());
     let serving = proxy::serve_current(current, log.clone(), Limits::default(), ready, stopping);
     let mut serving = tokio::spawn(serving);
     let reload = Reload { load, policy, settings: sender, orders, log: log.clone() };
@@ -154,7 +164,7 @@ pub async fn run(settings: Settings, site: &Site, load: Load) -> Result<(), AppE
         tracing::error!("what was refused last may be in the kernel's counters only");
     }
     following.abort();
-    if let Some(task) = listening_for_root {
+    for task in [listening_for_root, telling].into_iter().flatten() {
         task.abort();
     }
     log.append(control("stop", [("reason", if ended.is_ok() { "signal" } else { "failure" })])).await?;
@@ -163,16 +173,34 @@ pub async fn run(settings: Settings, site: &Site, load: Load) -> Result<(), AppE
 }
 
 /// Serves the control socket. It guards nothing: an agent without it says so and goes on.
-fn hand_overs(log: &Log) -> Option<tokio::task::JoinHandle<()>> {
+fn hand_overs(log: &Log, policy: watch::Receiver<Arc<Policy>>) -> Option<tokio::task::JoinHandle<()>> {
     let place = handing_over::place();
     match Control::bind(&place) {
-        Ok(control) => Some(tokio::spawn(control.serve(log.clone()))),
+        Ok(control) => {
+            let known = Arc::new(move || policy.borrow().upstream_health());
+            Some(tokio::spawn(control.serve(log.clone(), known)))
+        }
         Err(error) => {
             let place = place.display();
             tracing::warn!(%error, "no control socket at {place}: `bailiwick selftest` cannot record its result while this agent runs");
             None
         }
     }
+}
+
+/// Serves health and metrics where the config says so. It lives until all requests are drained, so that it can say so.
+fn tell(
+    settings: &Settings,
+    metrics: &Arc<Metrics>,
+    policy: watch::Receiver<Arc<Policy>>,
+    log: &Log,
+    stopping: watch::Receiver<bool>,
+) -> std::io::Result<Option<tokio::task::JoinHandle<()>>> {
+    let Some(at) = &settings.metrics else { return Ok(None) };
+    let certificate = Validity::of_file(&settings.proxy.tls.certificate);
+    let sources = Sources { policy, log: log.clone(), certificate, stopping };
+    let listener = Listener::bind(at, Arc::clone(metrics), sources)?;
+    Ok(Some(tokio::spawn(listener.serve())))
 }
 
 /// A start that failed is on record; the error again.

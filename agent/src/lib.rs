@@ -20,6 +20,7 @@
 //! | [`protocol`] | where text lives in requests, answers and events | know who calls |
 //! | [`egress`] | what the kernel refused, in words | decide anything |
 //! | `freshness` | says which datasets are too old, at the start, at reloads and daily | fetch or decide anything |
+//! | [`metrics`] | health, readiness and numbers for whoever operates it | know who calls or what was said |
 //! | [`lock`] | one agent a host | anything else |
 //! | [`selftest`] | the list of all attacks, and those that a live host can bear | change anything that stays |
 //! | `secret` | one line of a file, wiped | show it |
@@ -41,6 +42,7 @@ pub mod egress;
 mod freshness;
 pub mod identity;
 pub mod lock;
+pub mod metrics;
 pub mod preflight;
 pub mod protocol;
 pub mod proxy;

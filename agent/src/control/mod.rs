@@ -3,6 +3,7 @@
 //! ```text
 //!   bailiwick selftest ──evidence, one line of JSON──▶ /run/bailiwick/control ──▶ trail: `self-test`
 //!                      ◀──── recorded, or why not ────
+//!   bailiwick status   ──how are the models' servers?──▶  ◀── as requests and checks have told ──
 //! ```
 //!
 //! The audit trail has one writer, and while the agent runs it is the agent. What others have to say of this host therefore
@@ -16,10 +17,12 @@
 //!   from here into the trail.
 //! - A refusal is said to the peer, with the reason, and changes nothing.
 //!
-//! What it does not do: it gives nothing away and gives no orders. Status is read from the kernel, a reload is a signal.
+//! What it does not do: it takes no orders, and what it tells is what no kernel knows: how the models' servers stand. What is
+//! guarded is read from the kernel (law 7), a reload is a signal.
 
 mod socket;
 
+use crate::proxy::UpstreamHealth;
 use crate::selftest::Evidence;
 use bailiwick_audit::Log;
 use serde::{Deserialize, Serialize};
@@ -29,7 +32,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-pub use socket::Control;
+pub use socket::{Control, Known};
 
 /// Where systemd makes the service's runtime directory, for those who do not run in the service.
 const SHIPPED_DIRECTORY: &str = "/run/bailiwick";
@@ -37,6 +40,8 @@ const SHIPPED_DIRECTORY: &str = "/run/bailiwick";
 const NAME: &str = "control";
 /// Bytes of a request. Evidence that names every attack of the catalog has less than half of it.
 const LONGEST_REQUEST: u64 = 8 * 1024;
+/// Bytes of an answer: more servers than a host has.
+const LONGEST_ANSWER: u64 = 256 * 1024;
 /// For a request to come and its answer to be taken.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -46,6 +51,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 enum Request {
     /// Record the result of a selftest.
     SelfTest(Evidence),
+    /// Tell how the models' servers stand.
+    Upstreams,
 }
 
 /// What became of it.
@@ -54,6 +61,8 @@ enum Request {
 enum Answer {
     /// It is durably in the trail.
     Recorded,
+    /// How they stand.
+    Upstreams(Vec<UpstreamHealth>),
     /// It is not, and why.
     Refused(String),
 }
@@ -72,6 +81,9 @@ pub enum ControlError {
         /// Why.
         source: io::Error,
     },
+    /// It answered something else.
+    #[error("the agent at {} is another version; restart it: systemctl restart bailiwick", .0.display())]
+    AnotherVersion(PathBuf),
     /// The agent said no.
     #[error("the running agent refused it: {0}")]
     Refused(String),
@@ -89,6 +101,26 @@ pub fn place() -> PathBuf {
 /// # Errors
 /// [`ControlError`]; nothing was recorded, save that the answer may have been lost on its way.
 pub fn hand_over(path: &Path, evidence: &Evidence) -> Result<(), ControlError> {
+    match ask(path, &Request::SelfTest(evidence.clone()))? {
+        Answer::Recorded => Ok(()),
+        Answer::Upstreams(_) => Err(ControlError::AnotherVersion(path.to_owned())),
+        Answer::Refused(why) => Err(ControlError::Refused(why)),
+    }
+}
+
+/// Asks the agent that listens at `path` how the models' servers stand.
+///
+/// # Errors
+/// [`ControlError`]; then nobody knows.
+pub fn upstreams(path: &Path) -> Result<Vec<UpstreamHealth>, ControlError> {
+    match ask(path, &Request::Upstreams)? {
+        Answer::Upstreams(told) => Ok(told),
+        Answer::Recorded => Err(ControlError::AnotherVersion(path.to_owned())),
+        Answer::Refused(why) => Err(ControlError::Refused(why)),
+    }
+}
+
+fn ask(path: &Path, request: &Request) -> Result<Answer, ControlError> {
     let broken = |source| ControlError::Broken { path: path.to_owned(), source };
     let mut stream = UnixStream::connect(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
@@ -100,33 +132,37 @@ pub fn hand_over(path: &Path, evidence: &Evidence) -> Result<(), ControlError> {
         // Somebody else may be served first.
         stream.set_read_timeout(Some(2 * PATIENCE))?;
         stream.set_write_timeout(Some(2 * PATIENCE))?;
-        let mut line = serde_json::to_vec(&Request::SelfTest(evidence.clone()))?;
+        let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
         let written = stream.write_all(&line);
         let mut answer = String::new();
         // A refusal may come before the request is written: it is heard all the same.
-        match BufReader::new((&stream).take(LONGEST_REQUEST)).read_line(&mut answer) {
+        match BufReader::new((&stream).take(LONGEST_ANSWER)).read_line(&mut answer) {
             Ok(1..) => Ok(serde_json::from_str(&answer)?),
             Ok(0) => Err(written.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into())),
             Err(error) => Err(error),
         }
     })();
-    match answer.map_err(broken)? {
-        Answer::Recorded => Ok(()),
-        Answer::Refused(why) => Err(ControlError::Refused(why)),
-    }
+    answer.map_err(broken)
 }
 
 /// Serves one connection to its end; `admitted` is who may ask, a user id.
-async fn converse(mut stream: tokio::net::UnixStream, admitted: u32, log: &Log) -> io::Result<()> {
+async fn converse(
+    mut stream: tokio::net::UnixStream,
+    admitted: u32,
+    log: &Log,
+    known: &Known,
+) -> io::Result<()> {
     let answer = match judge(&mut stream, admitted).await {
         Ok(Request::SelfTest(evidence)) => match log.append(evidence.record("agent")).await {
             Ok(_) => Answer::Recorded,
             Err(error) => Answer::Refused(format!("the audit trail: {error}")),
         },
+        Ok(Request::Upstreams) => Answer::Upstreams(known()),
         Err(why) => Answer::Refused(why),
     };
     match &answer {
+        Answer::Upstreams(_) => {}
         Answer::Recorded => tracing::info!("the result of a selftest was recorded"),
         Answer::Refused(why) => tracing::warn!("a request at the control socket was refused: {why}"),
     }
@@ -151,8 +187,10 @@ async fn judge(stream: &mut tokio::net::UnixStream, admitted: u32) -> Result<Req
     let request: Request = serde_json::from_slice(&line).map_err(|_| {
         "this version knows no such request; is the agent another version? restart it".to_owned()
     })?;
-    let Request::SelfTest(evidence) = &request;
-    evidence.check().map_err(str::to_owned)?;
+    match &request {
+        Request::SelfTest(evidence) => evidence.check().map_err(str::to_owned)?,
+        Request::Upstreams => {}
+    }
     Ok(request)
 }
 
@@ -174,6 +212,7 @@ mod tests {
     use super::*;
     use bailiwick_audit::LogSettings;
     use std::os::unix::fs::PermissionsExt;
+    use std::sync::Arc;
 
     fn evidence(through: &[&str]) -> Evidence {
         let through = through.iter().map(|name| (*name).to_owned()).collect();
@@ -194,7 +233,7 @@ mod tests {
             let control = Control::bind(&path).unwrap().admitting(admitted);
             let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
             assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700), "for root alone");
-            let serving = tokio::spawn(control.serve(log.clone()));
+            let serving = tokio::spawn(control.serve(log.clone(), Arc::new(|| vec![server()])));
             let at = path.clone();
             let got = tokio::task::spawn_blocking(move || ask(&at)).await.unwrap();
             serving.abort();
@@ -205,6 +244,27 @@ mod tests {
         assert!(!path.exists(), "nothing stays");
         let records = bailiwick_audit::records(&trail).unwrap();
         (got, records.into_iter().map(|(_, record)| String::from_utf8(record).unwrap()).collect())
+    }
+
+    fn server() -> UpstreamHealth {
+        UpstreamHealth {
+            model: "llama".to_owned(),
+            upstream: "llama-b".to_owned(),
+            state: "down".to_owned(),
+            checked: true,
+            backup: false,
+            active: 0,
+            cause: Some("it takes no connection".to_owned()),
+        }
+    }
+
+    #[test]
+    fn how_the_servers_stand_is_told_and_recorded_nowhere() {
+        let (got, trail) = with_agent(own_id(), upstreams);
+        assert_eq!(got.unwrap(), [server()]);
+        assert_eq!(trail, Vec::<String>::new());
+        let (got, _) = with_agent(own_id() + 1, upstreams);
+        assert!(got.unwrap_err().to_string().contains("root alone"));
     }
 
     fn own_id() -> u32 {

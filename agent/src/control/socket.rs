@@ -1,16 +1,21 @@
 //! The socket itself: made for root alone, served one connection after the other, gone with its owner.
 
 use super::converse;
+use crate::proxy::UpstreamHealth;
 use bailiwick_audit::Log;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
 
 /// After an accept that failed for want of something, which would fail at once again.
 const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(200);
+
+/// What the agent knows of the models' servers.
+pub type Known = Arc<dyn Fn() -> Vec<UpstreamHealth> + Send + Sync>;
 
 /// A socket that others may ask at.
 #[derive(Debug)]
@@ -50,11 +55,11 @@ impl Control {
     }
 
     /// Serves for as long as it is let.
-    pub async fn serve(self, log: Log) {
+    pub async fn serve(self, log: Log, known: Known) {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    if let Err(error) = converse(stream, self.admitted, &log).await {
+                    if let Err(error) = converse(stream, self.admitted, &log, &known).await {
                         tracing::warn!(%error, "a conversation at the control socket broke off");
                     }
                 }

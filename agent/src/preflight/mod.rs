@@ -21,7 +21,7 @@ mod network;
 mod processes;
 mod systemd;
 
-use crate::config::settings::{ModelAddress, Settings};
+use crate::config::settings::{ModelAddress, Replica, Settings};
 use bailiwick_kernel::{CgroupLayout, Kernel, OLDEST_KERNEL, Rules, Site, kernel, standing};
 use bailiwick_policy::{Mode, Name};
 use serde::Serialize;
@@ -188,19 +188,19 @@ impl Finding {
 }
 
 fn subjects(settings: &Settings) -> Vec<Subject> {
-    let subject = |(name, model): (&Name, &std::sync::Arc<crate::config::settings::Model>)| {
-        let scope = settings.kernel.scopes.iter().find(|scope| scope.name == *name)?;
+    let subject = |server: Replica| {
+        let scope = settings.kernel.scopes.iter().find(|scope| scope.name == server.name)?;
         Some(Subject {
-            name: name.clone(),
+            name: server.name,
             cgroup: scope.cgroup.clone(),
-            slice: model.slice.clone(),
-            port: match &model.upstream {
+            slice: server.slice,
+            port: match &server.address {
                 ModelAddress::Port(address) => Some(address.port()),
                 ModelAddress::Socket(_) => None,
             },
         })
     };
-    settings.models.iter().filter_map(subject).collect()
+    settings.models.values().flat_map(|model| model.servers()).filter_map(subject).collect()
 }
 
 fn accept(mut findings: Vec<Finding>, settings: &Settings) -> Vec<Finding> {

@@ -5,6 +5,7 @@ use super::error::{Refusal, Said};
 use super::headers;
 use super::ledger::{Admitted, Intake, Ledger, Seen};
 use super::meter::{BYTES_A_TOKEN, Meter};
+use super::pool::Unanswered;
 use super::quota::Moment;
 use super::relay::{self, Call};
 use super::removal::Removal;
@@ -21,6 +22,7 @@ use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Who has the other end of the connection, as far as that tells.
 pub(super) struct Client {
@@ -37,14 +39,25 @@ pub(super) async fn serve(proxy: &Proxy, client: Client, request: Request<Incomi
     let policy = proxy.policy();
     let mut seen = Seen::new(id, client.address, policy.settings.regions.locate(client.address), ledger);
     seen.method(request.method());
+    let since = Instant::now();
+    let count = |seen: &Seen, outcome, reason| {
+        policy.metrics.ended(seen.model(), seen.endpoint(), outcome, reason, since.elapsed());
+    };
     match story(proxy, &policy, &client, &mut seen, request, &mut reply).await {
-        Ok(Told { receipt, last, status, outcome }) => {
+        Ok(Told { receipt, last, status, outcome, reason }) => {
+            count(&seen, outcome, reason.unwrap_or_default());
             tracing::debug!(request = %seen.id, model = seen.model(), status = status.as_u16(), outcome, "served");
             reply.end(&receipt, last).await;
         }
-        Err(Stopped::Refused(refusal)) => refuse(ledger, &seen, &refusal, reply).await,
+        Err(Stopped::Refused(refusal)) => {
+            let code = refuse(ledger, &seen, &refusal, reply).await;
+            count(&seen, "denied", code);
+        }
         // The trail failed after the model was asked: whatever was sent so far is cut, never ended.
-        Err(Stopped::OutcomeUnrecorded) => drop(reply),
+        Err(Stopped::OutcomeUnrecorded) => {
+            count(&seen, "cut", "audit-unavailable");
+            drop(reply);
+        }
     }
 }
 
@@ -81,8 +94,7 @@ async fn story(
     })?;
     seen.principal(&principal, ledger);
     let Route { model, endpoint, path } = route.map_err(Refusal::from)?;
-    let upstream =
-        policy.upstreams.get(&model.name).ok_or(Refusal::Route(route::RouteError::ModelUnknown))?;
+    let servers = policy.upstreams.get(&model.name).ok_or(Refusal::Route(route::RouteError::ModelUnknown))?;
 
     // May they, and is there any left for them?
     let now = Moment::now();
@@ -116,12 +128,22 @@ async fn story(
         max_tokens: permit.limits().max_tokens,
     };
     let asked = protocol::request(endpoint, &raw, &rewriting, &mask_request).map_err(Refusal::from)?;
-    let meter = share.counts_tokens().then(|| Meter::new(raw.len()));
+    let meter = (share.counts_tokens() || policy.counts()).then(|| Meter::new(raw.len()));
     if asked.streamed {
         share.stream().map_err(Refusal::from)?;
     }
     let may_cost = asked.max_tokens.saturating_add(raw.len() as u64 / BYTES_A_TOKEN);
     share.spend(may_cost, now).map_err(Refusal::from)?;
+
+    // Whose it will be: a connection over which nothing is sent yet.
+    let dialled = match servers.connect(limits).await {
+        Ok(dialled) => Ok(dialled),
+        Err(Unanswered::Impostor(error)) => Err(error),
+        Err(Unanswered::Unavailable { retry_after }) => {
+            share.settle(0, Moment::now());
+            return Err(Refusal::ModelUnavailable { retry_after }.into());
+        }
+    };
 
     // Recorded; then forwarded, and the answer passed on but for its last byte; then that recorded too.
     let intake = Intake {
@@ -129,17 +151,21 @@ async fn story(
         bytes: raw.len(),
         findings: &asked.findings,
         policy: &settings.id,
+        upstream: dialled.as_ref().ok().map(|dialled| dialled.name().as_str()),
     };
     let admitted = ledger.admit(permit, &principal, seen, intake).await.map_err(Refusal::from)?;
+    let active = policy.metrics.begin(&model.name, asked.streamed, raw.len());
     drop(raw);
     let question = Question { method: &head.method, path: &path, body: asked.body, streamed: asked.streamed };
     let removal = removal(proxy, policy, client, &principal, &admitted);
     let call = Call { id: &seen.id, masker: mask_answer, limits, removal, meter };
-    let ending = relay::relay(upstream, &admitted, question, call, reply).await;
+    let ending = relay::relay(dialled, &admitted, question, call, reply).await;
     share.settle(ending.tokens.unwrap_or(0), Moment::now());
+    active.answered(endpoint.name, ending.account.bytes, ending.tokens, ending.first);
+    let reason = ending.account.reason;
     let receipt = admitted.settle(&ending.account).await.map_err(|_| Stopped::OutcomeUnrecorded)?;
     let (status, outcome) = (ending.account.status, ending.account.outcome.as_str());
-    Ok(Told { receipt, last: ending.last, status, outcome })
+    Ok(Told { receipt, last: ending.last, status, outcome, reason })
 }
 
 /// What tells whether the caller is still admitted when another policy comes.
@@ -167,6 +193,7 @@ struct Told {
     last: super::reply::Last,
     status: StatusCode,
     outcome: &'static str,
+    reason: Option<&'static str>,
 }
 
 /// Why a story stopped.
@@ -183,8 +210,8 @@ impl From<Refusal> for Stopped {
     }
 }
 
-/// Records a refusal and tells the caller, in that order.
-async fn refuse(ledger: &Ledger, seen: &Seen, refusal: &Refusal, reply: Reply) {
+/// Records a refusal and tells the caller, in that order. The code that the caller got.
+async fn refuse(ledger: &Ledger, seen: &Seen, refusal: &Refusal, reply: Reply) -> &'static str {
     let said = refusal.say();
     tracing::debug!(request = %seen.id, model = seen.model(), status = said.status.as_u16(), code = said.code, "refused");
     let words = |refusal: &Refusal, said: &Said| {
@@ -195,10 +222,13 @@ async fn refuse(ledger: &Ledger, seen: &Seen, refusal: &Refusal, reply: Reply) {
         Ok(recorded) => {
             let (head, body) = words(refusal, &said);
             reply.refuse(&recorded, head, body);
+            said.code
         }
         Err(_) => {
-            let (head, body) = words(&Refusal::Audit, &Refusal::Audit.say());
+            let said = Refusal::Audit.say();
+            let (head, body) = words(&Refusal::Audit, &said);
             reply.cannot_record(head, body);
+            said.code
         }
     }
 }

@@ -2,20 +2,23 @@
 //! neither cuts nor bends what is under way.
 
 use super::impostor::Witness;
-use super::upstream::Upstream;
+use super::pool::{Pool, UpstreamHealth};
 use crate::config::settings::Settings;
 use crate::identity::{Authenticator, Timing};
+use crate::metrics::Metrics;
 use bailiwick_policy::Name;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A config, ready to serve: its credentials are read.
 pub struct Policy {
     pub(super) settings: Arc<Settings>,
     pub(super) authenticator: Authenticator,
-    pub(super) upstreams: BTreeMap<Name, Upstream>,
+    pub(super) upstreams: BTreeMap<Name, Pool>,
+    pub(super) metrics: Arc<Metrics>,
     timing: Timing,
     witness: Option<Arc<dyn Witness>>,
 }
@@ -40,8 +43,14 @@ impl Policy {
         let authenticator = Authenticator::with_timing(settings.issuers.clone(), timing)
             .taking_certificates(takes_certificates(&settings));
         authenticator.read_secrets()?;
-        let upstreams = upstreams(&settings, witness.as_ref())?;
-        Ok(Self { upstreams, authenticator, settings, timing, witness })
+        let upstreams = upstreams(&settings, witness.as_ref(), None)?;
+        Ok(Self { upstreams, authenticator, settings, timing, witness, metrics: Arc::default() })
+    }
+
+    /// The same, counting there.
+    #[must_use]
+    pub fn counted_by(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics, ..self }
     }
 
     /// The same for another config; the keys of issuers that are unchanged are kept.
@@ -55,13 +64,31 @@ impl Policy {
             .taking_certificates(takes_certificates(&settings));
         authenticator.read_secrets()?;
         let witness = self.witness.clone();
-        let upstreams = upstreams(&settings, witness.as_ref())?;
-        Ok(Self { upstreams, authenticator, settings, timing: self.timing, witness })
+        let upstreams = upstreams(&settings, witness.as_ref(), Some(&self.upstreams))?;
+        let metrics = Arc::clone(&self.metrics);
+        Ok(Self { upstreams, authenticator, settings, timing: self.timing, witness, metrics })
     }
 
     /// Has the issuers' keys fetched that are not there yet. Call it inside a runtime.
     pub fn warm_up(&self) {
         self.authenticator.warm_up();
+    }
+
+    /// How each server of each model stands, as far as requests and checks have told.
+    #[must_use]
+    pub fn upstream_health(&self) -> Vec<UpstreamHealth> {
+        self.upstreams.values().flat_map(Pool::standing).collect()
+    }
+
+    /// Whether anybody can read what is counted, so that counting tokens is worth its cost.
+    pub(super) fn counts(&self) -> bool {
+        self.settings.metrics.is_some()
+    }
+
+    /// For each issuer how old its keys are; `None` where there are none yet.
+    #[must_use]
+    pub fn key_ages(&self) -> Vec<(String, Option<Duration>)> {
+        self.authenticator.key_ages()
     }
 
     /// The config.
@@ -78,10 +105,14 @@ fn takes_certificates(settings: &Settings) -> bool {
 fn upstreams(
     settings: &Settings,
     witness: Option<&Arc<dyn Witness>>,
-) -> io::Result<BTreeMap<Name, Upstream>> {
+    before: Option<&BTreeMap<Name, Pool>>,
+) -> io::Result<BTreeMap<Name, Pool>> {
     settings
         .models
         .iter()
-        .map(|(name, model)| Ok((name.clone(), Upstream::new(model, witness.cloned())?)))
+        .map(|(name, model)| {
+            let before = before.and_then(|before| before.get(name));
+            Ok((name.clone(), Pool::new(model, witness, before)?))
+        })
         .collect()
 }

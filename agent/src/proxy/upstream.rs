@@ -1,13 +1,15 @@
-//! The way to a model: its address, its credential, and one connection a request.
+//! The way to one server of a model: its address, its credential, and one connection a request.
 
 use super::headers;
+use super::health::{Cause, Health, UnderWay};
 use super::impostor::{Alarm, Witness};
 use super::ledger::Admitted;
 use super::limits::Limits;
 use super::unix_socket::{self, DialError};
-use crate::config::settings::{Model, ModelAddress};
+use crate::config::settings::{HealthCheck, ModelAddress, Replica};
 use crate::secret;
 use bailiwick_kernel::slice_path;
+use bailiwick_policy::Name;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response};
 use http_body_util::Full;
@@ -20,15 +22,16 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-/// Where a model is reached, and as whom.
+/// Where a model's server is reached, and as whom.
 pub(super) struct Upstream {
-    address: Address,
+    replica: Replica,
     host: HeaderValue,
     /// `Bearer …`. Requests share it; it is wiped when the last of them is done and the policy is gone.
     authorization: Option<HeaderValue>,
@@ -36,18 +39,24 @@ pub(super) struct Upstream {
     slice: PathBuf,
     witness: Option<Arc<dyn Witness>>,
     alarm: Alarm,
+    health: Arc<Health>,
 }
 
-/// What is dialled.
-#[derive(Debug)]
-enum Address {
-    Port(SocketAddr),
-    Socket(PathBuf),
+/// A connection that the model's server has taken, and over which nothing was sent.
+pub(super) struct Dialled<'a> {
+    server: &'a Upstream,
+    socket: Socket,
+    under_way: UnderWay,
+}
+
+enum Socket {
+    Port(TcpStream),
+    Unix(UnixStream),
 }
 
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upstream").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Upstream").field("address", &self.replica.address).finish_non_exhaustive()
     }
 }
 
@@ -66,6 +75,7 @@ pub(super) struct ModelAnswer {
     pub(super) head: Response<()>,
     pub(super) body: Incoming,
     _connection: Connection,
+    _under_way: UnderWay,
 }
 
 /// Why the model did not answer.
@@ -86,55 +96,83 @@ pub(super) enum UpstreamError {
 }
 
 impl Upstream {
-    /// Reads the model's credential.
+    /// Reads the server's credential.
     ///
     /// # Errors
     /// names the file that holds no usable credential
-    pub(super) fn new(model: &Model, witness: Option<Arc<dyn Witness>>) -> io::Result<Self> {
-        let (address, host) = match &model.upstream {
-            ModelAddress::Port(address) => (
-                Address::Port(*address),
-                HeaderValue::from_str(&address.to_string()).map_err(io::Error::other)?,
-            ),
-            ModelAddress::Socket(path) => {
-                (Address::Socket(path.clone()), HeaderValue::from_static("localhost"))
+    pub(super) fn new(
+        replica: Replica,
+        witness: Option<Arc<dyn Witness>>,
+        health: Arc<Health>,
+    ) -> io::Result<Self> {
+        let host = match &replica.address {
+            ModelAddress::Port(address) => {
+                HeaderValue::from_str(&address.to_string()).map_err(io::Error::other)?
             }
+            ModelAddress::Socket(_) => HeaderValue::from_static("localhost"),
         };
-        let authorization = model.credential.as_deref().map(authorization).transpose()?;
-        let (slice, alarm) = (slice_path(&model.slice), Alarm::default());
-        Ok(Self { address, host, authorization, slice, witness, alarm })
+        let authorization = replica.credential.as_deref().map(authorization).transpose()?;
+        let (slice, alarm) = (slice_path(&replica.slice), Alarm::default());
+        Ok(Self { replica, host, authorization, slice, witness, alarm, health })
     }
 
-    /// Asks the model, once the request is durably recorded as admitted. The future resolves with the answer's
-    /// head; dropping it before closes the connection.
-    pub(super) async fn forward(
-        &self,
-        admitted: &Admitted,
-        question: Question<'_>,
-        limits: &Limits,
-    ) -> Result<ModelAnswer, UpstreamError> {
-        let Question { method, path, body, streamed } = question;
-        let authorization = self.authorization.clone();
-        let request = headers::for_model(method, path, &self.host, authorization, &body, streamed)
-            .ok_or(UpstreamError::Unaskable)?;
-        tracing::trace!(model = %admitted.permit().model(), rule = %admitted.permit().rule(), "forwarding");
+    /// Its name.
+    pub(super) fn name(&self) -> &Name {
+        &self.replica.name
+    }
 
-        let request = request.map(|()| Full::new(body));
-        let answer = match &self.address {
-            Address::Port(address) => match self.dial(*address, limits).await {
-                Ok(socket) => ask(socket, request, limits).await,
-                Err(error) => Err(error),
-            },
-            Address::Socket(path) => match self.dial_socket(path, limits).await {
-                Ok(socket) => ask(socket, request, limits).await,
-                Err(error) => Err(error),
-            },
-        };
-        answer.inspect_err(|error| {
-            if let UpstreamError::Impostor(cause) = error {
-                self.alarm.raise(admitted.permit().model(), cause.as_ref());
-            }
+    /// Whether it is asked only when no other one is well.
+    pub(super) fn is_backup(&self) -> bool {
+        self.replica.backup
+    }
+
+    /// What is known of it.
+    pub(super) fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+
+    /// Whether another config means this very server.
+    pub(super) fn is(&self, other: &Replica) -> bool {
+        let of = |replica: &Replica| (replica.name.clone(), replica.slice.clone(), replica.address.clone());
+        of(&self.replica) == of(other)
+    }
+
+    /// Tells the journal of an impostor.
+    pub(super) fn raise(&self, model: &Name, cause: &(dyn Error + Send + Sync)) {
+        self.alarm.raise(model, cause);
+    }
+
+    /// A connection that the server itself has taken; nothing is sent over it.
+    pub(super) async fn connect(&self, limits: &Limits) -> Result<Dialled<'_>, UpstreamError> {
+        let under_way = self.health.begin();
+        let socket = self.socket(limits).await?;
+        Ok(Dialled { server: self, socket, under_way })
+    }
+
+    async fn socket(&self, limits: &Limits) -> Result<Socket, UpstreamError> {
+        Ok(match &self.replica.address {
+            ModelAddress::Port(address) => Socket::Port(self.dial(*address, limits).await?),
+            ModelAddress::Socket(path) => Socket::Unix(self.dial_socket(path, limits).await?),
         })
+    }
+
+    /// Asks whether it is well. Nothing of a caller's goes there, and nobody is told what it answers but its status.
+    pub(super) async fn check(&self, check: &HealthCheck, limits: &Limits) -> Result<(), Cause> {
+        let asked = async {
+            let authorization = self.authorization.clone();
+            let empty = Bytes::new();
+            let request =
+                headers::for_model(&Method::GET, &check.path, &self.host, authorization, &empty, false)
+                    .ok_or(UpstreamError::Unaskable)?;
+            let request = request.map(|()| Full::new(empty));
+            match self.socket(limits).await? {
+                Socket::Port(socket) => ask(socket, request, limits).await,
+                Socket::Unix(socket) => ask(socket, request, limits).await,
+            }
+        };
+        let answered = timeout(check.timeout, asked).await.map_err(|_| Cause::Silent)?;
+        let status = answered.map_err(|error| error.cause())?.0.status();
+        if status.is_success() { Ok(()) } else { Err(Cause::Status(status.as_u16())) }
     }
 
     /// A connection to the model's port that the model itself has taken.
@@ -167,12 +205,62 @@ impl Upstream {
     }
 }
 
+impl Dialled<'_> {
+    /// Whose connection it is.
+    pub(super) fn name(&self) -> &Name {
+        self.server.name()
+    }
+
+    /// Asks the model, once the request is durably recorded as admitted. The future resolves with the answer's
+    /// head; dropping it before closes the connection. However it ends, the question is asked of no other server.
+    pub(super) async fn forward(
+        self,
+        admitted: &Admitted,
+        question: Question<'_>,
+        limits: &Limits,
+    ) -> Result<ModelAnswer, UpstreamError> {
+        let Self { server, socket, under_way } = self;
+        let Question { method, path, body, streamed } = question;
+        let authorization = server.authorization.clone();
+        let request = headers::for_model(method, path, &server.host, authorization, &body, streamed)
+            .ok_or(UpstreamError::Unaskable)?;
+        tracing::trace!(model = %admitted.permit().model(), rule = %admitted.permit().rule(), "forwarding");
+
+        let request = request.map(|()| Full::new(body));
+        let answer = match socket {
+            Socket::Port(socket) => ask(socket, request, limits).await,
+            Socket::Unix(socket) => ask(socket, request, limits).await,
+        };
+        match &answer {
+            Ok((head, ..)) if matches!(head.status().as_u16(), 502..=504) => {
+                server.health.failed(Cause::Status(head.status().as_u16()), Instant::now());
+            }
+            Ok(_) => server.health.served(),
+            Err(error) => server.health.failed(error.cause(), Instant::now()),
+        }
+        let (head, body, connection) = answer?;
+        Ok(ModelAnswer { head, body, _connection: connection, _under_way: under_way })
+    }
+}
+
+impl UpstreamError {
+    /// What that says of the server.
+    pub(super) fn cause(&self) -> Cause {
+        match self {
+            Self::Connect(_) => Cause::Unreachable,
+            Self::Impostor(_) => Cause::Impostor,
+            Self::ConnectTimedOut | Self::TimedOut => Cause::Silent,
+            Self::Broken(_) | Self::Unaskable => Cause::BrokeOff,
+        }
+    }
+}
+
 /// Sends one request over a connection of its own, and waits for the answer's head.
 async fn ask(
     socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     request: Request<Full<Bytes>>,
     limits: &Limits,
-) -> Result<ModelAnswer, UpstreamError> {
+) -> Result<(Response<()>, Incoming, Connection), UpstreamError> {
     let (mut sender, connection) = http1::Builder::new().handshake(TokioIo::new(socket)).await?;
     let connection = Connection(tokio::spawn(async move {
         if let Err(cause) = connection.await {
@@ -182,7 +270,7 @@ async fn ask(
     let sent = sender.send_request(request);
     let (head, body) =
         timeout(limits.model_idle, sent).await.map_err(|_| UpstreamError::TimedOut)??.into_parts();
-    Ok(ModelAnswer { head: Response::from_parts(head, ()), body, _connection: connection })
+    Ok((Response::from_parts(head, ()), body, connection))
 }
 
 /// The task that drives a connection; dropping this ends it and closes the socket.

@@ -10,4 +10,5 @@ mod impostors;
 mod model;
 mod refusals;
 mod unix_upstream;
+mod upstreams;
 mod world;

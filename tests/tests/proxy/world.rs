@@ -273,6 +273,8 @@ fn settings(
                 upstream: settings::ModelAddress::Port(model.address),
                 server: settings::ServerPreset::LlamaCpp,
                 credential: Some(credential),
+                replicas: Vec::new(),
+                health: None,
             }),
         )]),
         proxy: settings::Proxy {
@@ -293,6 +295,7 @@ fn settings(
         datasets: settings::Datasets::default(),
         audit: settings::Audit { directory: trail, origin: "bailiwick/test".into() },
         accepted: Vec::new(),
+        metrics: None,
         kernel: bailiwick_kernel::Rules::default(),
         warnings: vec![],
     }

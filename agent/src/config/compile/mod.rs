@@ -6,11 +6,13 @@ mod datasets;
 mod files;
 mod issuers;
 mod masks;
+mod metrics;
 mod peers;
 mod proxy;
 mod regions;
 mod rules;
 mod scopes;
+mod upstreams;
 mod warnings;
 
 pub(crate) use datasets::{DEFAULT_DIRECTORY, MAX_AGE};
@@ -44,6 +46,7 @@ pub(super) fn settings(raw: &raw::Config, host: &HostFacts, report: &Report<'_>)
     issuers::read_claims_for(&rules, &mut issuers);
     let proxy =
         raw.proxy.as_ref().and_then(|proxy| proxy::compile(proxy, &raw.models, host, report, &mut warnings));
+    let metrics = raw.metrics.as_ref().map(|metrics| metrics::compile(metrics, raw, report, &mut warnings));
     let directory = raw.audit.as_ref().and_then(|audit| audit_directory(audit, host, report));
 
     let kernel = Rules { scopes: scopes.scopes };
@@ -59,6 +62,7 @@ pub(super) fn settings(raw: &raw::Config, host: &HostFacts, report: &Report<'_>)
         regions,
         datasets,
         audit: Audit { directory: directory?, origin: origin? },
+        metrics: metrics.flatten(),
         kernel,
         accepted: raw.host.as_ref().map(|this| accepted(this, report)).unwrap_or_default(),
         warnings,
