@@ -74,6 +74,12 @@ impl Policy {
         self.authenticator.warm_up();
     }
 
+    /// Where requests are counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
     /// How each server of each model stands, as far as requests and checks have told.
     #[must_use]
     pub fn upstream_health(&self) -> Vec<UpstreamHealth> {

@@ -7,6 +7,7 @@ mod attacks;
 mod callers;
 mod endings;
 mod impostors;
+mod metrics;
 mod model;
 mod refusals;
 mod unix_upstream;

@@ -156,6 +156,11 @@ impl World {
         self.policy.send_replace(Arc::new(next));
     }
 
+    /// The policy in force, as the listener of metrics sees it.
+    pub(crate) fn policy(&self) -> watch::Receiver<Arc<Policy>> {
+        self.policy.subscribe()
+    }
+
     /// A token that every rule for analysts accepts.
     pub(crate) fn token(&self) -> String {
         self.token_of(&Wish { groups: Some(vec!["ml-analysts".into()]), ..Wish::default() })
