@@ -7,6 +7,7 @@
 //!             ├─▶ egress::report  kernel events → journal, trail and register
 //!             ├─▶ freshness       datasets that are too old → journal and trail
 //!             ├─▶ control         what root hands over for the trail and asks about the servers, at a Unix socket
+//!             ├─▶ traces          one span a request, where the config says so
 //!             ├─▶ metrics         health, readiness and numbers, where the config says so
 //!             └─▶ proxy::serve    the only way in
 //! ```
@@ -27,7 +28,7 @@ use crate::metrics::{Listener, Metrics, Sources, Validity};
 use crate::proxy::{Limits, Policy, Proof, Witness};
 use crate::reload::{Load, Reload};
 use crate::watch::{self as watching, Watch};
-use crate::{egress, freshness, proxy};
+use crate::{egress, freshness, proxy, traces};
 use bailiwick_audit::{AuditError, Log, LogSettings, Record};
 use bailiwick_kernel::{Guard, KernelError, Site, Slices};
 use libsystemd::daemon::{NotifyState, notify};
@@ -35,8 +36,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
+
+/// For the last traces when the agent stops.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// Why the agent stopped, or could not start.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +116,10 @@ pub async fn run(settings: Settings, site: &Site, load: Load) -> Result<(), AppE
         Err(error) => return Err(give_up(&log, AppError::Proxy(error)).await?),
     };
     let metrics = Arc::new(Metrics::default());
-    let (policy, current) = watch::channel(Arc::new(policy.counted_by(Arc::clone(&metrics))));
+    let (tracer, tracing) =
+        settings.traces.as_ref().map(|to| traces::start(to, host_of(&settings), &metrics)).unzip();
+    let policy = policy.counted_by(Arc::clone(&metrics)).traced_by(tracer);
+    let (policy, current) = watch::channel(Arc::new(policy));
     let (sender, named) = watch::channel(Arc::clone(&settings));
     let mut reporting = tokio::spawn(egress::report(named, log.clone(), events, register, leaving));
     let fresh = tokio::spawn(freshness::watch(sender.subscribe(), log.clone()));
@@ -166,10 +174,24 @@ pub async fn run(settings: Settings, site: &Site, load: Load) -> Result<(), AppE
     following.abort();
     for task in [listening_for_root, telling].into_iter().flatten() {
         task.abort();
+        let _cancelled = task.await;
+    }
+    // Nobody is left who has spans to hand over: those that wait go out.
+    drop(reload);
+    if let Some(task) = tracing
+        && tokio::time::timeout(LAST_SPANS, task).await.is_err()
+    {
+        tracing::warn!("the last traces were dropped: the collector does not take them");
     }
     log.append(control("stop", [("reason", if ended.is_ok() { "signal" } else { "failure" })])).await?;
     log.close().await?;
     ended
+}
+
+/// The host's name in the trail's origin.
+fn host_of(settings: &Settings) -> &str {
+    let origin = settings.audit.origin.as_str();
+    origin.strip_prefix("bailiwick/").unwrap_or(origin)
 }
 
 /// Serves the control socket. It guards nothing: an agent without it says so and goes on.

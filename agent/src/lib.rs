@@ -26,6 +26,7 @@
 //! | `secret` | one line of a file, wiped | show it |
 //! | [`state`] | keys that outlive a run | hold anything else |
 //! | [`preflight`] | what this host can hold, and which law is weakened | change anything |
+//! | [`traces`] | one span a request, to a collector in a declared region | hold content, block a request |
 //! | [`reload`] | another policy, all of it or nothing | anything of the start |
 //! | `watch` | kernel truth once a second; repairs, alerts, records | decide anything |
 //! | `bailiwick-policy` | pure decisions: regions, rules, permits | I/O, clocks, async |
@@ -50,4 +51,5 @@ pub mod reload;
 mod secret;
 pub mod selftest;
 pub mod state;
+pub mod traces;
 mod watch;

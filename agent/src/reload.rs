@@ -107,6 +107,7 @@ fn waits_for_a_restart(old: &Settings, new: &Settings) -> Vec<String> {
         ("proxy.listen", old.proxy.listen != new.proxy.listen),
         ("proxy.tls", old.proxy.tls != new.proxy.tls),
         ("metrics.listen", old.metrics != new.metrics),
+        ("traces", old.traces != new.traces),
         ("proxy.clients", old.proxy.clients != new.proxy.clients),
         ("audit.directory", old.audit.directory != new.audit.directory),
         ("host.name", old.audit.origin != new.audit.origin),

@@ -156,6 +156,14 @@ fn two_guarded_servers_of_one_model_are_operated_through_the_loss_of_one() {
         .find_map(|line| line.strip_prefix("bailiwick_guard_denied_total{reason=\"not-proxy\"} "));
     assert!(refused.is_some_and(|count| count.parse::<u64>().unwrap() >= 2), "{text}");
 
+    // The collector is said to be in a region where it is not: the kernel refuses the agent, and no request notices.
+    world.eventually("the spans are dropped and counted", || {
+        let text = world.get("/metrics").1;
+        text.lines().any(|line| line == "bailiwick_traces_dropped_total{reason=\"export-failed\"} 4")
+    });
+    let alerts = world.0.system.run(&["bailiwick", "alerts", "--json"]).unwrap();
+    assert!(alerts.lines().any(|line| line.contains("192.0.2.30") && line.contains("agent")), "{alerts}");
+
     // One dies: the next request goes to the other, and readiness stays.
     world.0.system.run(&["systemctl", "kill", "--signal=KILL", "llama.service"]).unwrap();
     for _ in 0..3 {
@@ -219,6 +227,10 @@ port = 8001
 
 [metrics]
 listen = "127.0.0.1:9464"
+
+[traces]
+endpoint = "https://192.0.2.30:4318/v1/traces"
+region = "eu"
 
 [proxy]
 listen = "[::]:8443"

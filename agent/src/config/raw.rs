@@ -22,6 +22,13 @@ pub(super) struct Config {
     pub(super) masks: Vec<Mask>,
     pub(super) audit: Option<Audit>,
     pub(super) metrics: Option<Metrics>,
+    pub(super) traces: Option<Traces>,
+}
+
+pub(super) struct Traces {
+    pub(super) endpoint: Text,
+    pub(super) region: Text,
+    pub(super) ca: Text,
 }
 
 pub(super) struct Metrics {
@@ -219,6 +226,7 @@ impl Config {
             masks: root.tables("mask").into_iter().map(Mask::read).collect(),
             audit: root.table("audit", Required).map(Audit::read),
             metrics: root.table("metrics", Optional).map(Metrics::read),
+            traces: root.table("traces", Optional).map(Traces::read),
         };
         root.finish();
         config
@@ -317,6 +325,18 @@ impl Health {
         };
         table.finish();
         health
+    }
+}
+
+impl Traces {
+    fn read(mut table: Table<'_>) -> Self {
+        let traces = Self {
+            endpoint: table.string("endpoint", Required),
+            region: table.string("region", Required),
+            ca: table.string("ca", Optional),
+        };
+        table.finish();
+        traces
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Settings {
     pub audit: Audit,
     /// Where health and metrics are told; `None` means nowhere.
     pub metrics: Option<MetricsListener>,
+    /// Where traces go; `None` means nowhere.
+    pub traces: Option<Traces>,
     /// What the kernel is told; the scope of the agent itself included.
     pub kernel: Rules,
     /// What this host leaves open and the operator accepts; the agent starts all the same.
@@ -150,6 +152,17 @@ pub enum ModelAddress {
     Socket(PathBuf),
 }
 
+/// Where traces go: OTLP over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traces {
+    /// `https`, or `http` to a loopback address only; with its path.
+    pub endpoint: String,
+    /// The region that the agent's own calls to it may go to.
+    pub region: Name,
+    /// Trust anchors for its TLS certificate, PEM; `None` means the system's.
+    pub ca: Option<PathBuf>,
+}
+
 /// What a model server speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerPreset {
@@ -162,6 +175,16 @@ pub enum ServerPreset {
 }
 
 impl ServerPreset {
+    /// As a config writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Vllm => "vllm",
+            Self::LlamaCpp => "llama.cpp",
+        }
+    }
+
     /// What a server answers with 200 once it can serve.
     #[must_use]
     pub fn health_path(self) -> &'static str {

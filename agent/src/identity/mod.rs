@@ -52,7 +52,7 @@ mod discovery;
 mod error;
 mod es512;
 mod examine;
-mod fetch;
+pub(crate) mod fetch;
 mod groups;
 mod introspection;
 mod key;

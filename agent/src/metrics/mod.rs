@@ -30,7 +30,8 @@ use bailiwick_kernel::Status;
 use bailiwick_policy::Name;
 use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -56,6 +57,8 @@ pub struct Metrics {
     active: IntGaugeVec,
     streams: IntGaugeVec,
     commits: Histogram,
+    exported: IntCounter,
+    dropped: IntCounterVec,
     told: scrape::Told,
     guard: Mutex<Option<(Instant, Status)>>,
 }
@@ -127,6 +130,16 @@ impl Default for Metrics {
                 let options = HistogramOpts::new(name, help).buckets(COMMITS.to_vec());
                 registered(&registry, Histogram::with_opts(options))
             },
+            exported: registered(
+                &registry,
+                IntCounter::new("bailiwick_traces_exported_total", "Spans that the collector took."),
+            ),
+            dropped: counters(
+                &registry,
+                "traces_dropped_total",
+                "Spans that were dropped, by reason.",
+                &["reason"],
+            ),
             told: scrape::Told::new(&registry),
             guard: Mutex::default(),
             registry,
@@ -161,6 +174,16 @@ impl Metrics {
     /// A record was durable, or given up, after so long.
     pub fn committed(&self, after: Duration) {
         self.commits.observe(after.as_secs_f64());
+    }
+
+    /// So many spans were taken by the collector.
+    pub fn spans_exported(&self, count: u64) {
+        self.exported.inc_by(count);
+    }
+
+    /// So many spans were dropped.
+    pub fn spans_dropped(&self, reason: &'static str, count: u64) {
+        self.dropped.with_label_values(&[reason]).inc_by(count);
     }
 
     /// What the kernel said at the last look.

@@ -16,13 +16,14 @@ use super::upstream::Question;
 use super::{Policy, Proxy};
 use crate::identity::ClientCertificate;
 use crate::protocol::{self, Rewriting};
+use crate::traces::{Context, Span};
 use bailiwick_masking::Masker;
 use bailiwick_policy::{Ask, Name, Principal};
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// Who has the other end of the connection, as far as that tells.
 pub(super) struct Client {
@@ -39,23 +40,43 @@ pub(super) async fn serve(proxy: &Proxy, client: Client, request: Request<Incomi
     let policy = proxy.policy();
     let mut seen = Seen::new(id, client.address, policy.settings.regions.locate(client.address), ledger);
     seen.method(request.method());
-    let since = Instant::now();
-    let count = |seen: &Seen, outcome, reason| {
-        policy.metrics.ended(seen.model(), seen.endpoint(), outcome, reason, since.elapsed());
+    let (since, start) = (Instant::now(), SystemTime::now());
+    let tracer =
+        policy.tracer.as_ref().map(|tracer| (tracer, Context::of(request.headers(), seen.id.as_str())));
+    // How it ended, for the numbers and, of a caller who is known, for the trace.
+    let count = |seen: &Seen, outcome, reason, status: StatusCode, served: Served| {
+        let duration = since.elapsed();
+        policy.metrics.ended(seen.model(), seen.endpoint(), outcome, reason, duration);
+        let Some((tracer, context)) = tracer.as_ref().filter(|_| seen.is_known()) else { return };
+        tracer.end(Span {
+            context: context.clone(),
+            start,
+            duration,
+            request: seen.id.to_string(),
+            model: seen.model().map(str::to_owned),
+            provider: seen.provider(),
+            endpoint: seen.endpoint(),
+            upstream: served.upstream,
+            outcome,
+            reason,
+            status: status.as_u16(),
+            tokens: served.tokens,
+            first_token: served.first.map(|first| first.into_std().saturating_duration_since(since)),
+        });
     };
     match story(proxy, &policy, &client, &mut seen, request, &mut reply).await {
-        Ok(Told { receipt, last, status, outcome, reason }) => {
-            count(&seen, outcome, reason.unwrap_or_default());
+        Ok(Told { receipt, last, status, outcome, reason, served }) => {
+            count(&seen, outcome, reason.unwrap_or_default(), status, served);
             tracing::debug!(request = %seen.id, model = seen.model(), status = status.as_u16(), outcome, "served");
             reply.end(&receipt, last).await;
         }
         Err(Stopped::Refused(refusal)) => {
-            let code = refuse(ledger, &seen, &refusal, reply).await;
-            count(&seen, "denied", code);
+            let said = refuse(ledger, &seen, &refusal, reply).await;
+            count(&seen, "denied", said.code, said.status, Served::default());
         }
         // The trail failed after the model was asked: whatever was sent so far is cut, never ended.
         Err(Stopped::OutcomeUnrecorded) => {
-            count(&seen, "cut", "audit-unavailable");
+            count(&seen, "cut", "audit-unavailable", StatusCode::SERVICE_UNAVAILABLE, Served::default());
             drop(reply);
         }
     }
@@ -154,6 +175,7 @@ async fn story(
         upstream: dialled.as_ref().ok().map(|dialled| dialled.name().as_str()),
     };
     let admitted = ledger.admit(permit, &principal, seen, intake).await.map_err(Refusal::from)?;
+    let upstream = dialled.as_ref().ok().map(|dialled| dialled.name().to_string());
     let active = policy.metrics.begin(&model.name, asked.streamed, raw.len());
     drop(raw);
     let question = Question { method: &head.method, path: &path, body: asked.body, streamed: asked.streamed };
@@ -163,9 +185,10 @@ async fn story(
     share.settle(ending.tokens.unwrap_or(0), Moment::now());
     active.answered(endpoint.name, ending.account.bytes, ending.tokens, ending.first);
     let reason = ending.account.reason;
+    let served = Served { upstream, tokens: ending.tokens, first: ending.first };
     let receipt = admitted.settle(&ending.account).await.map_err(|_| Stopped::OutcomeUnrecorded)?;
     let (status, outcome) = (ending.account.status, ending.account.outcome.as_str());
-    Ok(Told { receipt, last: ending.last, status, outcome, reason })
+    Ok(Told { receipt, last: ending.last, status, outcome, reason, served })
 }
 
 /// What tells whether the caller is still admitted when another policy comes.
@@ -194,6 +217,16 @@ struct Told {
     status: StatusCode,
     outcome: &'static str,
     reason: Option<&'static str>,
+    served: Served,
+}
+
+/// What is known of how it was served.
+#[derive(Default)]
+struct Served {
+    upstream: Option<String>,
+    tokens: Option<u64>,
+    /// When a stream's first piece came.
+    first: Option<tokio::time::Instant>,
 }
 
 /// Why a story stopped.
@@ -210,8 +243,8 @@ impl From<Refusal> for Stopped {
     }
 }
 
-/// Records a refusal and tells the caller, in that order. The code that the caller got.
-async fn refuse(ledger: &Ledger, seen: &Seen, refusal: &Refusal, reply: Reply) -> &'static str {
+/// Records a refusal and tells the caller, in that order. What the caller got.
+async fn refuse(ledger: &Ledger, seen: &Seen, refusal: &Refusal, reply: Reply) -> Said {
     let said = refusal.say();
     tracing::debug!(request = %seen.id, model = seen.model(), status = said.status.as_u16(), code = said.code, "refused");
     let words = |refusal: &Refusal, said: &Said| {
@@ -222,13 +255,13 @@ async fn refuse(ledger: &Ledger, seen: &Seen, refusal: &Refusal, reply: Reply) -
         Ok(recorded) => {
             let (head, body) = words(refusal, &said);
             reply.refuse(&recorded, head, body);
-            said.code
+            said
         }
         Err(_) => {
             let said = Refusal::Audit.say();
             let (head, body) = words(&Refusal::Audit, &said);
             reply.cannot_record(head, body);
-            said.code
+            said
         }
     }
 }

@@ -45,6 +45,7 @@ pub(super) struct Seen {
     client: Pseudonym,
     endpoint: Option<&'static Endpoint>,
     model: Option<String>,
+    provider: Option<&'static str>,
     issuer: Option<String>,
     subject: Option<Pseudonym>,
     rule: Option<String>,
@@ -61,6 +62,7 @@ impl Seen {
             client,
             endpoint: None,
             model: None,
+            provider: None,
             issuer: None,
             subject: None,
             rule: None,
@@ -77,6 +79,7 @@ impl Seen {
     pub(super) fn route(&mut self, route: &super::route::Route) {
         self.endpoint = Some(route.endpoint);
         self.model = Some(route.model.name.to_string());
+        self.provider = Some(route.model.server.as_str());
     }
 
     /// Who the issuer is, where only that is known.
@@ -93,6 +96,16 @@ impl Seen {
     /// The rule that denied, or came closest to not denying.
     pub(super) fn rule(&mut self, rule: Option<&bailiwick_policy::Name>) {
         self.rule = rule.map(ToString::to_string);
+    }
+
+    /// What serves the model: the preset's name.
+    pub(super) fn provider(&self) -> Option<&'static str> {
+        self.provider
+    }
+
+    /// Whether the caller is known.
+    pub(super) fn is_known(&self) -> bool {
+        self.subject.is_some()
     }
 
     /// The endpoint's name.

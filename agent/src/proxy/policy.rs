@@ -6,6 +6,7 @@ use super::pool::{Pool, UpstreamHealth};
 use crate::config::settings::Settings;
 use crate::identity::{Authenticator, Timing};
 use crate::metrics::Metrics;
+use crate::traces::Tracer;
 use bailiwick_policy::Name;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,6 +20,7 @@ pub struct Policy {
     pub(super) authenticator: Authenticator,
     pub(super) upstreams: BTreeMap<Name, Pool>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) tracer: Option<Tracer>,
     timing: Timing,
     witness: Option<Arc<dyn Witness>>,
 }
@@ -44,13 +46,27 @@ impl Policy {
             .taking_certificates(takes_certificates(&settings));
         authenticator.read_secrets()?;
         let upstreams = upstreams(&settings, witness.as_ref(), None)?;
-        Ok(Self { upstreams, authenticator, settings, timing, witness, metrics: Arc::default() })
+        Ok(Self {
+            upstreams,
+            authenticator,
+            settings,
+            timing,
+            witness,
+            metrics: Arc::default(),
+            tracer: None,
+        })
     }
 
     /// The same, counting there.
     #[must_use]
     pub fn counted_by(self, metrics: Arc<Metrics>) -> Self {
         Self { metrics, ..self }
+    }
+
+    /// The same, with spans handed over there.
+    #[must_use]
+    pub fn traced_by(self, tracer: Option<Tracer>) -> Self {
+        Self { tracer, ..self }
     }
 
     /// The same for another config; the keys of issuers that are unchanged are kept.
@@ -65,8 +81,8 @@ impl Policy {
         authenticator.read_secrets()?;
         let witness = self.witness.clone();
         let upstreams = upstreams(&settings, witness.as_ref(), Some(&self.upstreams))?;
-        let metrics = Arc::clone(&self.metrics);
-        Ok(Self { upstreams, authenticator, settings, timing: self.timing, witness, metrics })
+        let (metrics, tracer) = (Arc::clone(&self.metrics), self.tracer.clone());
+        Ok(Self { upstreams, authenticator, settings, timing: self.timing, witness, metrics, tracer })
     }
 
     /// Has the issuers' keys fetched that are not there yet. Call it inside a runtime.

@@ -10,6 +10,7 @@ mod impostors;
 mod metrics;
 mod model;
 mod refusals;
+mod traces;
 mod unix_upstream;
 mod upstreams;
 mod world;

@@ -138,7 +138,10 @@ impl World {
         let (ready, bound) = oneshot::channel();
         let (stop, stopping) = watch::channel(false);
         let timing = Timing { debounce: Duration::from_millis(100), ..Timing::default() };
-        let policy = Arc::new(Policy::new(Arc::new(settings), timing, witness).unwrap());
+        let traces = settings.traces.clone();
+        let policy = Policy::new(Arc::new(settings), timing, witness).unwrap();
+        let tracer = traces.map(|to| bailiwick::traces::start(&to, "test-host", policy.metrics()).0);
+        let policy = Arc::new(policy.traced_by(tracer));
         let (policy, current) = watch::channel(policy);
         let serving = tokio::spawn(proxy::serve_current(current, log.clone(), limits, ready, stopping));
         let address = bound.await.expect("the proxy is ready");
@@ -301,6 +304,7 @@ fn settings(
         audit: settings::Audit { directory: trail, origin: "bailiwick/test".into() },
         accepted: Vec::new(),
         metrics: None,
+        traces: None,
         kernel: bailiwick_kernel::Rules::default(),
         warnings: vec![],
     }

@@ -4,7 +4,7 @@ use super::super::errors::Problem;
 use super::super::host::HostFacts;
 use super::super::raw;
 use super::super::report::{At, Place, Report};
-use super::super::settings::{Issuer, Model, ModelAddress, ServerPreset};
+use super::super::settings::{Model, ModelAddress, ServerPreset};
 use super::{Declared, declare, described, files, line_of_text, peers, port, regions, upstreams, word};
 use bailiwick_kernel::{Peer, RuleProblem, Rules, Scope, ScopeKind, slice_path};
 use bailiwick_policy::{EgressException, EgressPolicy, Mode, Name, RegionTable};
@@ -25,12 +25,12 @@ pub(super) struct Scopes {
     pub(super) scopes: Vec<Scope>,
 }
 
-/// Every scope that could be read: the agent's first, then models, then workloads, in the file's order.
+/// Every scope that could be read: the agent's first (`own` are the regions that it may send to), then models, then workloads, in the file's order.
 pub(super) fn compile(
     raw: &raw::Config,
     regions: &RegionTable,
     region_names: &Declared<'_>,
-    issuers: &[Issuer],
+    own: &[Name],
     host: &HostFacts,
     report: &Report<'_>,
     warnings: &mut Vec<String>,
@@ -42,7 +42,7 @@ pub(super) fn compile(
         addresses: Vec::new(),
     };
     let mut models = BTreeMap::new();
-    let mut scopes: Vec<Scope> = agent(issuers, regions, host).into_iter().collect();
+    let mut scopes: Vec<Scope> = agent(own, regions, host).into_iter().collect();
 
     if raw.models.is_empty() {
         let place = Place { key: "model".to_owned(), start: 0, value: None };
@@ -135,12 +135,12 @@ pub(super) fn report_too_many_networks(rules: &Rules, regions: &[raw::Region], r
     }
 }
 
-/// The agent obeys a policy too: its own connections go where its issuers are, and nowhere else.
-fn agent(issuers: &[Issuer], regions: &RegionTable, host: &HostFacts) -> Option<Scope> {
+/// The agent obeys a policy too: its own connections go where its issuers and its collector are, and nowhere else.
+fn agent(own: &[Name], regions: &RegionTable, host: &HostFacts) -> Option<Scope> {
     let mut names: Vec<Name> = Vec::new();
-    for issuer in issuers {
-        if !names.contains(&issuer.region) {
-            names.push(issuer.region.clone());
+    for region in own {
+        if !names.contains(region) {
+            names.push(region.clone());
         }
     }
     let networks = regions.networks_of(&names);

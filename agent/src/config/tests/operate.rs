@@ -144,3 +144,32 @@ fn metrics_stay_on_this_host_unless_a_reason_is_given() {
     let settings = compiled(&at("listen = \"unix:/run/bailiwick/metrics\""));
     assert_eq!(settings.metrics, Some(MetricsListener::Socket("/run/bailiwick/metrics".into())));
 }
+
+#[test]
+fn traces_go_to_a_declared_region_that_the_agent_is_held_to() {
+    let at = |lines: &str| format!("{WHOLE}\n[traces]\n{lines}\n");
+    let good = "endpoint = \"https://otel.example.eu:4318\"\nregion = \"abroad\"";
+    let settings = compiled(&at(good));
+    let traces = settings.traces.as_ref().unwrap();
+    assert_eq!(traces.endpoint, "https://otel.example.eu:4318/v1/traces", "the protocol's own path");
+    let agent = &settings.kernel.scopes[0].egress;
+    assert_eq!(agent.regions, [name("eu"), name("abroad")], "the issuer's and the collector's");
+    assert!(!compiled(WHOLE).kernel.scopes[0].egress.regions.contains(&name("abroad")), "and not without it");
+    let local = compiled(&at("endpoint = \"http://127.0.0.1:4318/v1/traces\"\nregion = \"eu\""));
+    assert!(local.warnings.iter().any(|warning| warning.contains("[[workload]]")), "{:?}", local.warnings);
+    for (from, to, problem, key, hint) in [
+        ("https://otel", "http://otel", Problem::Invalid, "traces.endpoint", "use https"),
+        ("https://otel.example.eu:4318", "otel", Problem::Invalid, "traces.endpoint", "OTLP/HTTP"),
+        ("https://otel", "https://user:word@otel", Problem::Invalid, "traces.endpoint", "before the @"),
+        (":4318", ":4318/v1/traces?key=word", Problem::Invalid, "traces.endpoint", "a query"),
+        ("https://otel", "grpc://otel", Problem::Invalid, "traces.endpoint", "not an https URL"),
+        ("abroad", "abrod", Problem::UnknownName, "traces.region", "abroad"),
+        ("region = \"abroad\"", "", Problem::MissingKey, "traces.region", "add region"),
+    ] {
+        let found = errors(&at(&good.replace(from, to)));
+        assert_eq!(found.len(), 1, "{to}: {found:#?}");
+        assert_eq!((found[0].problem, found[0].key.as_str()), (problem, key), "{to}");
+        let said = found[0].to_string();
+        assert!(said.contains(hint) && !said.contains("user:word"), "{hint:?} not in {said}");
+    }
+}
