@@ -222,7 +222,8 @@ async fn keep_checking(mut policy: watch::Receiver<Arc<Policy>>, limits: Limits)
     loop {
         let current = Arc::clone(&policy.borrow_and_update());
         let mut checking = tokio::task::JoinSet::new();
-        for name in current.upstreams.keys().cloned() {
+        let names: Vec<Name> = current.upstreams.keys().cloned().collect();
+        for name in names {
             let current = Arc::clone(&current);
             checking.spawn(async move {
                 if let Some(pool) = current.upstreams.get(&name) {
