@@ -157,9 +157,10 @@ impl Actor {
         self.done(&Order::Listen(socket)).expect("listen");
     }
 
-    /// A listener on `address`.
+    /// A listener on `address`, as servers open theirs: whatever is left of a connection of before is not in its way.
     pub fn serve_on(&mut self, address: SocketAddr) -> Socket {
         let socket = self.open(tcp(address));
+        self.reuse_address(socket);
         if address.is_ipv6() && !address.ip().is_unspecified() {
             self.only_v6(socket);
         }
