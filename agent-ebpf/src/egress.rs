@@ -4,7 +4,7 @@ use aya_ebpf::{macros::cgroup_skb, programs::SkBuffContext};
 use bailiwick_abi::{Hook, Kind, Mode, Reason, Scope};
 
 use crate::{
-    connection::Socket,
+    connection::{self, Socket},
     packet::{Ends, TCP, is_plain_tcp, parse},
     peer,
     report::{self, PASS, Site},
@@ -24,7 +24,7 @@ pub(crate) fn egress(ctx: SkBuffContext) -> i32 {
         && plain_tcp
         && !socket.opens()
         && !socket.listens()
-        && socket.is_allowed(settings.epoch)
+        && connection::is_allowed(&ctx, settings.epoch)
     {
         return PASS;
     }
@@ -49,9 +49,8 @@ pub(crate) fn egress(ctx: SkBuffContext) -> i32 {
     if outcome.is_ok()
         && ends.protocol == TCP
         && let Some(socket) = socket
-        && !socket.listens()
     {
-        socket.allow(settings.epoch);
+        socket.allow(&ctx, settings.epoch);
     }
     report::settle(&site, &scope, outcome, &ends)
 }

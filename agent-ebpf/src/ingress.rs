@@ -4,7 +4,7 @@ use aya_ebpf::{macros::cgroup_skb, programs::SkBuffContext};
 use bailiwick_abi::{Hook, Kind, Mode, Reason, Scope};
 
 use crate::{
-    connection::Socket,
+    connection::{self, Socket},
     packet::{Ends, TCP, is_plain_tcp, parse},
     peer,
     report::{self, PASS, Site},
@@ -20,11 +20,7 @@ pub(crate) fn ingress(ctx: SkBuffContext) -> i32 {
     }
     let socket = Socket::of(&ctx);
     let listening = socket.is_some_and(Socket::listens);
-    if let Some(socket) = socket
-        && !listening
-        && is_plain_tcp(&ctx)
-        && socket.is_allowed(settings.epoch)
-    {
+    if socket.is_some() && !listening && is_plain_tcp(&ctx) && connection::is_allowed(&ctx, settings.epoch) {
         return PASS;
     }
     let (_, scope) = scope::of_packet(&settings, ctx.skb.skb);
@@ -39,6 +35,11 @@ pub(crate) fn ingress(ctx: SkBuffContext) -> i32 {
     }
     if ends.protocol != TCP {
         return datagram(&mut site, &ctx, &scope, &ends);
+    }
+    // The end of a handshake whose beginning was decided about. What comes of it knows nothing yet: its first packet is
+    // decided about, whichever way that goes.
+    if listening && ends.empty && ends.acknowledging {
+        return PASS;
     }
     let is_guarded_port = scope.port != 0 && ends.destination_port == scope.port;
     if !is_guarded_port && is_named_peer(&site, &ctx, &scope, &ends) {
@@ -71,11 +72,8 @@ pub(crate) fn ingress(ctx: SkBuffContext) -> i32 {
             return report::refuse(&site, scope.index, reason, &ends);
         }
     }
-    if let Some(socket) = socket
-        && (!listening || is_guarded_port)
-        && !(listening && socket.is_allowed(settings.epoch))
-    {
-        socket.allow(settings.epoch);
+    if let Some(socket) = socket {
+        socket.allow(&ctx, settings.epoch);
     }
     PASS
 }

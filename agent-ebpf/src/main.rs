@@ -9,8 +9,8 @@
 //!   connect4/6 ────▶ current task's cgroup
 //!   sendmsg4/6 ────▶ current task's cgroup
 //!   bind4/6 ───────▶ current task's cgroup
-//!   egress  ───────────────────────────────▶ socket's storage ──▶ socket's cgroup ──▶ loopback only: socket lookup
-//!   ingress ───────────────────────────────▶ socket's storage ──▶ socket's cgroup ──▶ reverse socket lookup
+//!   egress  ───────────────────────────────▶ socket's cookie ───▶ socket's cgroup ──▶ loopback only: socket lookup
+//!   ingress ───────────────────────────────▶ socket's cookie ───▶ socket's cgroup ──▶ reverse socket lookup
 //! ```
 //!
 //! Two independent lines stand behind each law. At the system call a process is refused at once, by name; at
@@ -24,8 +24,8 @@
 //! - A named peer is an entry of the same trie: (its network, a port) opens that port of the slice to it and that
 //!   port of its own to the slice, and what answers on such a flow; never the guarded port, never loopback.
 //! - IPv4 and IPv6 share one verdict (`verdict.rs`) over one address type.
-//! - Caches hold only what was allowed, and only for one epoch. A connection is remembered in its own socket; a listener
-//!   hands on what it knows to what it accepts, since each packet that reaches it is decided about.
+//! - Caches hold only what was found under the epoch in force, each finding in one word. A connection is remembered by its
+//!   socket's cookie, from its first packet on; what a listener accepts knows nothing yet.
 //! - Generation 0 means that no policy was ever applied: nothing is decided then, and the agent does not call
 //!   that guarded.
 //!
@@ -37,6 +37,7 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod bind;
+mod cache;
 mod connect;
 mod connection;
 mod egress;

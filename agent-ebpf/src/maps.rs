@@ -6,11 +6,9 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 use bailiwick_abi::{
-    Address, CachedScope, Connection, Destination, DestinationKey, Fold, FoldKey, NAME_LEN, NameKey,
-    PortOwner, Scope, ScopeKey, Settings,
+    Address, Destination, DestinationKey, Fold, FoldKey, HeldScope, NAME_LEN, NameKey, PortOwner, Scope,
+    ScopeKey, Settings,
 };
-
-use crate::connection::SocketStorage;
 
 #[map]
 pub(crate) static SETTINGS: Array<Settings> = Array::with_max_entries(bailiwick_abi::SETTINGS.max_entries, 0);
@@ -36,14 +34,14 @@ pub(crate) static NAMES: HashMap<NameKey, [u8; NAME_LEN]> =
     HashMap::with_max_entries(bailiwick_abi::NAMES.max_entries, 0);
 
 #[map]
-pub(crate) static CGROUPS: LruHashMap<u64, CachedScope> =
-    LruHashMap::with_max_entries(bailiwick_abi::CGROUPS.max_entries, 0);
+pub(crate) static HELD: Array<HeldScope> = Array::with_max_entries(bailiwick_abi::HELD.max_entries, 0);
 
 #[map]
-pub(crate) static STRANGERS: Array<u64> = Array::with_max_entries(bailiwick_abi::STRANGERS.max_entries, 0);
+pub(crate) static CGROUPS: Array<u64> = Array::with_max_entries(bailiwick_abi::CGROUPS.max_entries, 0);
 
 #[map]
-pub(crate) static SOCKETS: SocketStorage<Connection> = SocketStorage::new();
+pub(crate) static CONNECTIONS: Array<u64> =
+    Array::with_max_entries(bailiwick_abi::CONNECTIONS.max_entries, 0);
 
 #[map]
 pub(crate) static FOLDED: LruHashMap<FoldKey, Fold> =

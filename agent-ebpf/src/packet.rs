@@ -21,6 +21,8 @@ pub(crate) struct Ends {
     pub(crate) reset: bool,
     /// A TCP packet without a payload.
     pub(crate) empty: bool,
+    /// A TCP packet that acknowledges, and neither opens nor ends anything.
+    pub(crate) acknowledging: bool,
 }
 
 impl Ends {
@@ -33,92 +35,153 @@ impl Ends {
         opening: false,
         reset: false,
         empty: false,
+        acknowledging: false,
     };
+}
+
+/// The bytes that can be read at once: the kernel sees to it that they hold the headers of the packets of its own
+/// protocols, in this hook.
+#[derive(Clone, Copy)]
+struct Bytes {
+    start: usize,
+    end: usize,
+}
+
+impl Bytes {
+    #[inline(always)]
+    fn of(ctx: &SkBuffContext) -> Self {
+        // SAFETY: the program's context; each field is read once, as the verifier wants it.
+        unsafe {
+            let raw = ctx.skb.skb;
+            Self {
+                start: core::ptr::read_volatile(&raw const (*raw).data) as usize,
+                end: core::ptr::read_volatile(&raw const (*raw).data_end) as usize,
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn hold(self, length: usize) -> bool {
+        self.start + length <= self.end
+    }
+
+    /// # Safety
+    /// `hold` must have said that `at + size_of::<T>()` bytes are there. BPF reads a word at any address.
+    #[inline(always)]
+    unsafe fn read<T>(self, at: usize) -> T {
+        // SAFETY: the caller's promise.
+        unsafe { core::ptr::read_volatile((self.start + at) as *const T) }
+    }
 }
 
 /// Whether the packet is TCP behind a header without options or extensions: then the kernel wrote its addresses from
 /// the connection's own. (A socket can be given a source route after it was connected.)
 #[inline(always)]
 pub(crate) fn is_plain_tcp(ctx: &SkBuffContext) -> bool {
-    const SHORTEST: usize = 20;
-    // SAFETY: the program's context; each field is read once, as the verifier wants it.
-    let (start, end) = unsafe {
-        let raw = ctx.skb.skb;
-        (
-            core::ptr::read_volatile(&raw const (*raw).data) as usize,
-            core::ptr::read_volatile(&raw const (*raw).data_end) as usize,
-        )
-    };
-    if start + SHORTEST > end {
+    let bytes = Bytes::of(ctx);
+    if !bytes.hold(V4_LENGTH) {
         return false;
     }
     // SAFETY: within the bounds that were just checked.
-    let byte = |at: usize| unsafe { core::ptr::read_volatile((start + at) as *const u8) };
-    let first = byte(0);
+    let (first, next_header, protocol) =
+        unsafe { (bytes.read::<u8>(0), bytes.read::<u8>(6), bytes.read::<u8>(9)) };
     match first >> 4 {
-        4 => first == 0x45 && byte(9) == TCP,
-        6 => byte(6) == TCP,
+        4 => first == 0x45 && protocol == TCP,
+        6 => next_header == TCP,
         _ => false,
     }
 }
 
+const V4_LENGTH: usize = 20;
+const V6_LENGTH: usize = 40;
+const TCP_LENGTH: usize = 20;
+const UDP_LENGTH: usize = 8;
+
 /// Reads the header into `ends`, as far as it can be read; what is not plain TCP or UDP comes with a reason.
 #[inline(always)]
 pub(crate) fn parse(ctx: &SkBuffContext, ends: &mut Ends) -> Result<(), Reason> {
-    let first: u8 = ctx.load(0).map_err(|_| Reason::Malformed)?;
-    let offset = match first >> 4 {
-        4 => parse_v4(ctx, first, ends)?,
-        6 => parse_v6(ctx, ends)?,
-        _ => return Err(Reason::Malformed),
-    };
-    // Only literal offsets reach the loads: the two headers have fixed lengths here.
-    let ports: [u16; 2] = ctx.load(offset).map_err(|_| Reason::Malformed)?;
-    ends.source_port = u16::from_be(ports[0]);
-    ends.destination_port = u16::from_be(ports[1]);
-    if ends.protocol == TCP {
-        const SYN: u8 = 0x02;
-        const RST: u8 = 0x04;
-        const ACK: u8 = 0x10;
-        let words: u8 = ctx.load(offset + 12).map_err(|_| Reason::Malformed)?;
-        ends.empty = ctx.len() as usize == offset + usize::from(words >> 4) * 4;
-        let flags: u8 = ctx.load(offset + 13).map_err(|_| Reason::Malformed)?;
-        ends.opening = flags & (SYN | ACK) == SYN;
-        ends.reset = flags & RST != 0;
+    let bytes = Bytes::of(ctx);
+    if !bytes.hold(V4_LENGTH) {
+        return Err(Reason::Malformed);
     }
-    Ok(())
+    // SAFETY: within the bounds that were just checked.
+    let first: u8 = unsafe { bytes.read(0) };
+    match first >> 4 {
+        4 => {
+            parse_v4(bytes, first, ends)?;
+            parse_transport::<V4_LENGTH>(bytes, ctx.len() as usize, ends)
+        }
+        6 => {
+            parse_v6(bytes, ends)?;
+            parse_transport::<V6_LENGTH>(bytes, ctx.len() as usize, ends)
+        }
+        _ => Err(Reason::Malformed),
+    }
 }
 
+/// The caller has checked the first twenty bytes.
 #[inline(always)]
-fn parse_v4(ctx: &SkBuffContext, first: u8, ends: &mut Ends) -> Result<usize, Reason> {
+fn parse_v4(bytes: Bytes, first: u8, ends: &mut Ends) -> Result<(), Reason> {
     const MORE_FRAGMENTS_AND_OFFSET: u16 = 0x3fff;
-    // flags and offset, time to live and protocol, checksum, then the addresses
-    let rest: [u16; 3] = ctx.load(6).map_err(|_| Reason::Malformed)?;
-    let addresses: [u32; 2] = ctx.load(12).map_err(|_| Reason::Malformed)?;
-    ends.source = Address::from_v4(addresses[0]);
-    ends.destination = Address::from_v4(addresses[1]);
-    ends.protocol = (u16::from_be(rest[1]) & 0xff) as u8;
+    // SAFETY: within the bounds that the caller checked.
+    let (fragment, protocol, source, destination) =
+        unsafe { (bytes.read::<u16>(6), bytes.read::<u8>(9), bytes.read(12), bytes.read(16)) };
+    ends.source = Address::from_v4(source);
+    ends.destination = Address::from_v4(destination);
+    ends.protocol = protocol;
     // Options can carry a source route; fragments hide the ports of what follows. Neither comes from a socket
     // that was not asked for it: fragmentation happens after this hook, reassembly before.
-    if first & 0x0f != 5 || u16::from_be(rest[0]) & MORE_FRAGMENTS_AND_OFFSET != 0 {
+    if first & 0x0f != 5 || u16::from_be(fragment) & MORE_FRAGMENTS_AND_OFFSET != 0 {
         return Err(Reason::Malformed);
     }
-    known(ends.protocol)?;
-    Ok(20)
+    known(protocol)
 }
 
 #[inline(always)]
-fn parse_v6(ctx: &SkBuffContext, ends: &mut Ends) -> Result<usize, Reason> {
-    let next_header: u8 = ctx.load(6).map_err(|_| Reason::Malformed)?;
-    let addresses: [[u32; 4]; 2] = ctx.load(8).map_err(|_| Reason::Malformed)?;
-    ends.source = Address(addresses[0]);
-    ends.destination = Address(addresses[1]);
-    ends.protocol = next_header;
-    // Hop-by-hop, routing, fragment and destination options can redirect or hide what follows.
-    if matches!(next_header, 0 | 43 | 44 | 60) {
+fn parse_v6(bytes: Bytes, ends: &mut Ends) -> Result<(), Reason> {
+    if !bytes.hold(V6_LENGTH) {
         return Err(Reason::Malformed);
     }
-    known(next_header)?;
-    Ok(40)
+    // SAFETY: within the bounds that were just checked.
+    unsafe {
+        ends.source = Address([bytes.read(8), bytes.read(12), bytes.read(16), bytes.read(20)]);
+        ends.destination = Address([bytes.read(24), bytes.read(28), bytes.read(32), bytes.read(36)]);
+        ends.protocol = bytes.read(6);
+    }
+    // Hop-by-hop, routing, fragment and destination options can redirect or hide what follows.
+    if matches!(ends.protocol, 0 | 43 | 44 | 60) {
+        return Err(Reason::Malformed);
+    }
+    known(ends.protocol)
+}
+
+/// Ports, and what a TCP packet is for, at a fixed offset: the two headers before it have fixed lengths here.
+#[inline(always)]
+fn parse_transport<const AT: usize>(bytes: Bytes, length: usize, ends: &mut Ends) -> Result<(), Reason> {
+    if !bytes.hold(AT + UDP_LENGTH) {
+        return Err(Reason::Malformed);
+    }
+    // SAFETY: within the bounds that were just checked.
+    let (source_port, destination_port): (u16, u16) = unsafe { (bytes.read(AT), bytes.read(AT + 2)) };
+    ends.source_port = u16::from_be(source_port);
+    ends.destination_port = u16::from_be(destination_port);
+    if ends.protocol != TCP {
+        return Ok(());
+    }
+    const FIN: u8 = 0x01;
+    const SYN: u8 = 0x02;
+    const RST: u8 = 0x04;
+    const ACK: u8 = 0x10;
+    if !bytes.hold(AT + TCP_LENGTH) {
+        return Err(Reason::Malformed);
+    }
+    // SAFETY: within the bounds that were just checked.
+    let (words, flags): (u8, u8) = unsafe { (bytes.read(AT + 12), bytes.read(AT + 13)) };
+    ends.empty = length == AT + usize::from(words >> 4) * 4;
+    ends.opening = flags & (SYN | ACK) == SYN;
+    ends.reset = flags & RST != 0;
+    ends.acknowledging = flags & (SYN | RST | FIN | ACK) == ACK;
+    Ok(())
 }
 
 #[inline(always)]

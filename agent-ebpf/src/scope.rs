@@ -7,9 +7,12 @@ use aya_ebpf::{
         bpf_sk_cgroup_id, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id,
     },
 };
-use bailiwick_abi::{CachedScope, Kind, MAX_DEPTH, PortOwner, Scope, ScopeKey, Settings, stranger};
+use bailiwick_abi::{Cache, HeldScope, Kind, MAX_DEPTH, Membership, PortOwner, Scope, ScopeKey, Settings};
 
-use crate::maps::{CGROUPS, PORTS, SCOPES, SETTINGS, STRANGERS};
+use crate::{
+    cache,
+    maps::{CGROUPS, HELD, PORTS, SCOPES, SETTINGS},
+};
 
 /// What is in force now. Read once per program run, so that one run sees one policy.
 #[inline(always)]
@@ -36,11 +39,7 @@ pub(crate) fn is(scope: &Scope, kind: Kind) -> bool {
 pub(crate) fn current_is_stranger(settings: Settings) -> bool {
     // SAFETY: no arguments.
     let own = unsafe { bpf_get_current_cgroup_id() };
-    let Some((slot, word)) = stranger(own, settings.epoch) else {
-        return false;
-    };
-    // SAFETY: a live, aligned map value of one word.
-    STRANGERS.get_ptr(slot).is_some_and(|found| unsafe { found.read_volatile() } == word)
+    matches!(membership(settings, own), Some(Membership::Stranger))
 }
 
 /// The cgroup of the current task, and its scope.
@@ -49,15 +48,7 @@ pub(crate) fn of_current(settings: Settings) -> (u64, Scope) {
     // SAFETY: no arguments.
     let own = unsafe { bpf_get_current_cgroup_id() };
     // SAFETY: no pointer arguments.
-    let scope = resolve(settings, own, |level| unsafe { bpf_get_current_ancestor_cgroup_id(level) });
-    if scope.kind == 0
-        && let Some((slot, word)) = stranger(own, settings.epoch)
-        && let Some(place) = STRANGERS.get_ptr_mut(slot)
-    {
-        // SAFETY: a live, aligned map value of one word.
-        unsafe { place.write_volatile(word) };
-    }
-    (own, scope)
+    (own, resolve(settings, own, |level| unsafe { bpf_get_current_ancestor_cgroup_id(level) }))
 }
 
 /// The cgroup of the packet's socket, and its scope.
@@ -84,15 +75,28 @@ pub(crate) fn of_socket(settings: Settings, socket: *mut bpf_sock) -> (u64, Scop
     (own, resolve(settings, own, |level| unsafe { bpf_sk_ancestor_cgroup_id(socket.cast(), level) }))
 }
 
+/// What is remembered of a cgroup.
+#[inline(always)]
+fn membership(settings: Settings, cgroup_id: u64) -> Option<Membership> {
+    let slot = Cache::CGROUPS.slot(cgroup_id, settings.epoch)?;
+    Membership::of(cache::recall(&CGROUPS, Cache::CGROUPS, slot))
+}
+
 /// The innermost ancestor that is a scope. The agent refuses policies in which a scope lies inside a model or
 /// inside the proxy, so being inside can only add restrictions.
 #[inline(always)]
 fn resolve(settings: Settings, own: u64, ancestor: impl Fn(i32) -> u64) -> Scope {
-    // SAFETY: the value is copied at once; entries are replaced, not rewritten.
-    if let Some(cached) = unsafe { CGROUPS.get(&own) }
-        && cached.epoch == settings.epoch
-    {
-        return cached.scope;
+    match membership(settings, own) {
+        Some(Membership::Stranger) => return Scope::NONE,
+        Some(Membership::Member(index)) => {
+            // The agent never rewrites an entry in force.
+            if let Some(held) = HELD.get(HeldScope::slot(settings.generation, index))
+                && held.generation == settings.generation
+            {
+                return held.scope;
+            }
+        }
+        None => {}
     }
     let mut found = Scope::NONE;
     for level in 1..=MAX_DEPTH as i32 {
@@ -106,8 +110,11 @@ fn resolve(settings: Settings, own: u64, ancestor: impl Fn(i32) -> u64) -> Scope
             found = *scope;
         }
     }
-    let finding = CachedScope { epoch: settings.epoch, padding: 0, scope: found };
-    // A full cache only costs the next lookup.
-    let _ = CGROUPS.insert(&own, &finding, 0);
+    let membership = if found.kind == 0 { Membership::Stranger } else { Membership::Member(found.index) };
+    if let Some(slot) = Cache::CGROUPS.slot(own, settings.epoch)
+        && let Some(finding) = membership.finding()
+    {
+        cache::remember(&CGROUPS, Cache::CGROUPS, slot, finding);
+    }
     found
 }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed, in its helpers too")]
 
 use bailiwick::config::settings;
-use bailiwick::identity::{Authenticator, Timing};
+use bailiwick::identity::{Authenticator, Shown, Timing};
 use bailiwick_policy::Name;
 use bailiwick_tests::authority::Authority;
 use bailiwick_tests::issuer::{Algorithm, Issuer, Plan, Wish};
@@ -40,7 +40,10 @@ fn trusting(issuer: &Issuer, ca: &Path) -> Authenticator {
 async fn code(authenticator: &Authenticator, issuer: &Issuer) -> &'static str {
     let token = issuer.mint(&Wish::default()).unwrap();
     let value = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
-    match authenticator.authenticate(&HeaderMap::from_iter([(AUTHORIZATION, value)]), None).await {
+    match authenticator
+        .authenticate(&HeaderMap::from_iter([(AUTHORIZATION, value)]), Shown::Token, None)
+        .await
+    {
         Ok(principal) => {
             assert_eq!((principal.issuer.as_str(), principal.subject.as_str()), (issuer.url(), "caller-1"));
             "ok"

@@ -72,13 +72,13 @@ fn nobody_gets_in_while_the_agent_is_killed_a_hundred_times() {
             // The model is held until the next policy is in force: what it then does with its connections, it does to a
             // proxy that is long gone.
             scene.hold_model();
-            scene.kill(agent);
             streams.forget();
+            scene.kill(agent);
             scene.wait_for_proxy();
             scene.let_model_go();
         } else {
-            scene.kill(agent);
             streams.forget();
+            scene.kill(agent);
         }
     }
     let took = began.elapsed();

@@ -60,16 +60,23 @@ impl Scope {
     };
 }
 
-/// Value of `CGROUPS`: the scope that a cgroup was found to be in.
+/// Value of `HELD`, an entry for each scope and each of two generations: see [`HeldScope::slot`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CachedScope {
-    /// The epoch of the finding; another epoch makes it void.
-    pub epoch: u32,
-    /// Zero.
-    pub padding: u32,
-    /// The finding.
+pub struct HeldScope {
+    /// The policy that this entry belongs to; of another one it says nothing.
+    pub generation: u32,
+    /// What it says.
     pub scope: Scope,
+}
+
+impl HeldScope {
+    /// The entry of a scope: two generations exist side by side while the policy is switched, and no more.
+    #[inline(always)]
+    #[must_use]
+    pub const fn slot(generation: u32, index: u32) -> u32 {
+        index << 1 | generation & 1
+    }
 }
 
 /// Value of `PORTS`, an entry for each port and each of two generations: see [`PortOwner::slot`].
@@ -90,23 +97,6 @@ impl PortOwner {
         (port as u32) << 1 | generation & 1
     }
 }
-
-/// Value of `STRANGERS`: a cgroup that was found to be in no scope, and the epoch of that finding, in one word that
-/// is read and written at once.
-#[must_use]
-#[inline(always)]
-pub const fn stranger(cgroup_id: u64, epoch: u32) -> Option<(u32, u64)> {
-    // An id is the cgroup's inode. Only those of one word are remembered, so that none is taken for another.
-    if cgroup_id == 0 || cgroup_id > u32::MAX as u64 {
-        return None;
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "it is not larger than one word")]
-    let slot = cgroup_id as u32 & (STRANGER_SLOTS - 1);
-    Some((slot, (epoch as u64) << 32 | cgroup_id))
-}
-
-/// How many there are; a power of two.
-pub const STRANGER_SLOTS: u32 = 4096;
 
 /// The bits of a [`DestinationKey`] before the address; every prefix is at least this long.
 pub const DESTINATION_FIXED_BITS: u32 = 96;
@@ -158,26 +148,14 @@ pub struct NameKey {
     pub index: u32,
 }
 
-/// Value of `SOCKETS`: a TCP connection that was allowed, both ways.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Connection {
-    /// The epoch under which that was decided; another epoch makes it void.
-    pub epoch: u32,
-    /// Zero.
-    pub padding: u32,
-}
-
 const _: () = {
     assert!(size_of::<Settings>() == 8);
     assert!(size_of::<ScopeKey>() == 16);
     assert!(size_of::<Scope>() == 16);
-    assert!(size_of::<CachedScope>() == 24);
+    assert!(size_of::<HeldScope>() == 20);
     assert!(size_of::<PortOwner>() == 8);
     assert!(size_of::<DestinationKey>() == 28);
     assert!(core::mem::offset_of!(DestinationKey, address) * 8 == DESTINATION_FIXED_BITS as usize);
     assert!(size_of::<Destination>() == 4);
     assert!(size_of::<NameKey>() == 8);
-    assert!(size_of::<Connection>() == 8);
-    assert!(STRANGER_SLOTS.is_power_of_two());
 };

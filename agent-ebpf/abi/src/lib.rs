@@ -1,8 +1,8 @@
 //! # ABI: what the eBPF programs and the agent both mean by a byte
 //!
 //! ```text
-//!   agent/kernel ── writes ──▶ SETTINGS SCOPES PORTS DESTINATIONS LOCAL NAMES ── read by ──▶ agent-ebpf
-//!   agent/kernel ◀── reads ─── EVENTS COUNTERS ◀──────────── written by ──────────────────── agent-ebpf
+//!   agent/kernel ── writes ──▶ SETTINGS SCOPES HELD PORTS DESTINATIONS LOCAL NAMES ── read by ──▶ agent-ebpf
+//!   agent/kernel ◀── reads ─── EVENTS COUNTERS ◀───────────────── written by ──────────────────── agent-ebpf
 //! ```
 //!
 //! Both sides are compiled from this crate, but at different times: a pinned map outlives the agent that made
@@ -23,25 +23,27 @@
 #![no_std]
 
 mod address;
+mod cache;
 mod event;
 mod keys;
 mod map;
 mod tags;
 
 pub use address::{Address, Embedded};
+pub use cache::{Cache, Membership, Slot};
 pub use event::{Event, Fold, FoldKey};
 pub use keys::{
-    CachedScope, Connection, DESTINATION_FIXED_BITS, Destination, DestinationKey, NameKey, PortOwner,
-    STRANGER_SLOTS, Scope, ScopeKey, Settings, stranger,
+    DESTINATION_FIXED_BITS, Destination, DestinationKey, HeldScope, NameKey, PortOwner, Scope, ScopeKey,
+    Settings,
 };
 pub use map::{
-    CGROUPS, COUNTERS, Counter, DESTINATIONS, EVENTS, FOLDED, LOCAL, MAPS, MapShape, NAMES, PORTS, SCOPES,
-    SETTINGS, SOCKETS, STRANGERS,
+    CGROUPS, CONNECTIONS, COUNTERS, Counter, DESTINATIONS, EVENTS, FOLDED, HELD, LOCAL, MAPS, MapShape,
+    NAMES, PORTS, SCOPES, SETTINGS,
 };
 pub use tags::{Hook, Kind, Mode, Reason, UnknownTag, Verdict};
 
 /// The version of everything in this crate; pins of different schemas never mix.
-pub const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 4;
 
 /// The scope index that means "none".
 pub const NO_SCOPE: u32 = u32::MAX;

@@ -1,8 +1,8 @@
 //! The maps by name and shape, so that a pinned one can be compared before it is used again.
 
 use crate::{
-    Address, CachedScope, Connection, Destination, DestinationKey, Fold, FoldKey, NAME_LEN, NameKey,
-    PortOwner, Reason, STRANGER_SLOTS, Scope, ScopeKey, Settings,
+    Address, Cache, Destination, DestinationKey, Fold, FoldKey, HeldScope, Membership, NAME_LEN, NameKey,
+    PortOwner, Reason, Scope, ScopeKey, Settings,
 };
 
 /// What the kernel can be asked about a map.
@@ -25,7 +25,6 @@ const ARRAY: u32 = 2;
 const PERCPU_ARRAY: u32 = 6;
 const LRU_HASH: u32 = 9;
 const LPM_TRIE: u32 = 11;
-const SK_STORAGE: u32 = 24;
 const RINGBUF: u32 = 27;
 
 #[expect(clippy::cast_possible_truncation, reason = "keys and values are a few bytes long")]
@@ -52,13 +51,12 @@ pub const DESTINATIONS: MapShape =
 pub const LOCAL: MapShape = shape::<Address, u32>("LOCAL", HASH, 8192);
 /// The scopes' names.
 pub const NAMES: MapShape = shape::<NameKey, [u8; NAME_LEN]>("NAMES", HASH, 4096);
-/// Cache: cgroup → scope.
-pub const CGROUPS: MapShape = shape::<u64, CachedScope>("CGROUPS", LRU_HASH, 16_384);
-/// Cache: cgroups of none of the scopes; see [`crate::stranger`].
-pub const STRANGERS: MapShape = shape::<u32, u64>("STRANGERS", ARRAY, STRANGER_SLOTS);
-/// Cache: connections that are allowed, each in its socket's own storage. The key is a descriptor of the socket. A
-/// listener hands its entry on to the connections that it accepts.
-pub const SOCKETS: MapShape = shape::<i32, Connection>("SOCKETS", SK_STORAGE, 0);
+/// The same scopes by their index, for those who know it.
+pub const HELD: MapShape = shape::<u32, HeldScope>("HELD", ARRAY, 2 * Membership::MOST_SCOPES);
+/// Cache: cgroup → scope; see [`Cache::CGROUPS`].
+pub const CGROUPS: MapShape = shape::<u32, u64>("CGROUPS", ARRAY, Cache::CGROUPS.slots());
+/// Cache: connections that are allowed; see [`Cache::CONNECTIONS`].
+pub const CONNECTIONS: MapShape = shape::<u32, u64>("CONNECTIONS", ARRAY, Cache::CONNECTIONS.slots());
 /// What was reported lately.
 pub const FOLDED: MapShape = shape::<FoldKey, Fold>("FOLDED", LRU_HASH, 16_384);
 /// See [`Counter`].
@@ -75,9 +73,9 @@ pub const MAPS: &[MapShape] = &[
     DESTINATIONS,
     LOCAL,
     NAMES,
+    HELD,
     CGROUPS,
-    STRANGERS,
-    SOCKETS,
+    CONNECTIONS,
     FOLDED,
     COUNTERS,
     EVENTS,

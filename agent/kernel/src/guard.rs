@@ -307,8 +307,10 @@ impl Guard {
             if scope.port() != 0 {
                 self.maps.put_port(generation, scope.port(), number(index))?;
             }
+            let held = scope.wire(number(index), policy);
+            self.maps.put_held(generation, held)?;
             for id in cgroups[index].former.iter().copied().chain(cgroups[index].live) {
-                self.maps.put_scope(generation, id, scope.wire(number(index), policy))?;
+                self.maps.put_scope(generation, id, held)?;
             }
         }
         Ok(())

@@ -48,7 +48,6 @@ mod site;
 mod sock_diag;
 mod sockets;
 mod status;
-mod storage;
 mod syscall;
 mod tree;
 

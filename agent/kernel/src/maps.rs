@@ -7,7 +7,9 @@ use aya::{
     maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf, lpm_trie::Key},
 };
 use bailiwick_abi as abi;
-use bailiwick_abi::{Address, Counter, DestinationKey, NAME_LEN, NameKey, PortOwner, ScopeKey, Settings};
+use bailiwick_abi::{
+    Address, Counter, DestinationKey, HeldScope, NAME_LEN, NameKey, PortOwner, ScopeKey, Settings,
+};
 use bailiwick_policy::Name;
 
 use crate::{
@@ -33,6 +35,7 @@ plain!(
     Settings,
     ScopeKey,
     abi::Scope,
+    HeldScope,
     PortOwner,
     DestinationKey,
     abi::Destination,
@@ -47,6 +50,7 @@ type Table<K, V> = HashMap<MapData, K, V>;
 pub(crate) struct Maps {
     settings: Array<MapData, Wire<Settings>>,
     scopes: Table<Wire<ScopeKey>, Wire<abi::Scope>>,
+    held: Array<MapData, Wire<HeldScope>>,
     ports: Array<MapData, Wire<PortOwner>>,
     destinations: LpmTrie<MapData, Wire<DestinationKey>, Wire<abi::Destination>>,
     local: Table<Wire<Address>, u32>,
@@ -99,6 +103,7 @@ impl Maps {
         Ok(Self {
             settings: typed(site, &abi::SETTINGS)?,
             scopes: typed(site, &abi::SCOPES)?,
+            held: typed(site, &abi::HELD)?,
             ports: typed(site, &abi::PORTS)?,
             destinations: typed(site, &abi::DESTINATIONS)?,
             local: typed(site, &abi::LOCAL)?,
@@ -124,6 +129,14 @@ impl Maps {
     ) -> Result<(), KernelError> {
         let key = ScopeKey { generation, padding: 0, cgroup_id };
         self.scopes.insert(Wire(key), Wire(scope), 0).map_err(|e| KernelError::map("write", "SCOPES", e))
+    }
+
+    /// The scope itself, for the cgroups that are known to be in it.
+    pub(crate) fn put_held(&mut self, generation: u32, scope: abi::Scope) -> Result<(), KernelError> {
+        let slot = HeldScope::slot(generation, scope.index);
+        self.held
+            .set(slot, Wire(HeldScope { generation, scope }), 0)
+            .map_err(|e| KernelError::map("write", "HELD", e))
     }
 
     /// A cgroup that is gone may be missing already.
@@ -198,9 +211,8 @@ impl Maps {
         (owner.generation == generation).then_some(owner.index)
     }
 
-    /// Deletes the entries of every generation that `keep` does not want, except for those of PORTS, which are only
-    /// ever written over. Names of `named` stay, too, for events
-    /// on their way.
+    /// Deletes the entries of every generation that `keep` does not want, except for those of HELD and PORTS, which are
+    /// only ever written over. Names of `named` stay, too, for events on their way.
     pub(crate) fn sweep(&mut self, keep: impl Fn(u32) -> bool, named: u32) -> Result<(), KernelError> {
         let stale = self.scopes.keys().filter(|key| matches!(key, Ok(Wire(key)) if !keep(key.generation)));
         for key in stale.collect::<Result<Vec<_>, _>>().map_err(|e| KernelError::map("read", "SCOPES", e))? {

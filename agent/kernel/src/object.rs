@@ -4,17 +4,15 @@ use std::{
     collections::BTreeMap,
     fs, io,
     os::fd::{AsFd, OwnedFd},
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
 };
 
 use aya::{Ebpf, EbpfLoader, programs::Program};
-use bailiwick_abi::{MAPS, MapShape, SOCKETS};
+use bailiwick_abi::{MAPS, MapShape};
 
 use crate::{
     KernelError, Site,
     links::{self, HOOKS, HookSpec},
-    storage, syscall,
+    syscall,
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("BAILIWICK_EBPF_OBJECT"));
@@ -49,11 +47,10 @@ pub(crate) fn load(site: &Site) -> Result<Vec<Loaded>, KernelError> {
         }
     }
     let fresh: Vec<&MapShape> = MAPS.iter().filter(missing).collect();
-    let loaded =
-        make_storage(&site.map_pin(SOCKETS.name)).and_then(|()| load_over_pins(site)).and_then(|loaded| {
-            // Also those just made: what the object declares is what the table says.
-            MAPS.iter().try_for_each(|shape| check_pin(site, shape)).map(|()| loaded)
-        });
+    let loaded = load_over_pins(site).and_then(|loaded| {
+        // Also those just made: what the object declares is what the table says.
+        MAPS.iter().try_for_each(|shape| check_pin(site, shape)).map(|()| loaded)
+    });
     if loaded.is_err() {
         for shape in fresh {
             // What was just made holds nothing yet; a pin that never came to be is no loss.
@@ -61,15 +58,6 @@ pub(crate) fn load(site: &Site) -> Result<Vec<Loaded>, KernelError> {
         }
     }
     loaded
-}
-
-/// Makes the map that the loader cannot, unless it is there.
-fn make_storage(pin: &Path) -> Result<(), KernelError> {
-    if fs::exists(pin).map_err(|source| KernelError::file("look at", pin, source))? {
-        return Ok(());
-    }
-    let map = storage::create().map_err(|source| KernelError::file("make the map for", pin, source))?;
-    syscall::pin(map.as_fd(), pin).map_err(|source| KernelError::file("pin", pin, source))
 }
 
 fn load_over_pins(site: &Site) -> Result<Vec<Loaded>, KernelError> {
@@ -94,32 +82,10 @@ pub(crate) fn built_in_tags(site: &Site) -> Result<Tags, KernelError> {
             loader.map_pin_path(shape.name, site.map_pin(shape.name));
         }
     }
-    let aside = ForOneLoad::of(site)?;
-    loader.map_pin_path(SOCKETS.name, &aside.0);
     let mut ebpf = loader.load(OBJECT).map_err(|error| KernelError::Load { message: chain(&error) })?;
     let loaded: Vec<Loaded> =
         HOOKS.iter().map(|spec| load_program(&mut ebpf, spec)).collect::<Result<_, _>>()?;
     tags_of(&loaded)
-}
-
-/// A pin of `SOCKETS` for the loader to find, beside the guard's own pins; it goes when this is dropped.
-struct ForOneLoad(PathBuf);
-
-impl ForOneLoad {
-    fn of(site: &Site) -> Result<Self, KernelError> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("bailiwick_load_{}_{number}", std::process::id());
-        let pin = site.pins.parent().unwrap_or(&site.pins).join(name);
-        make_storage(&pin)?;
-        Ok(Self(pin))
-    }
-}
-
-impl Drop for ForOneLoad {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
 }
 
 /// The tags of loaded programs, by name.

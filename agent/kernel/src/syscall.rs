@@ -13,15 +13,11 @@ use std::{
     path::Path,
 };
 
-use bailiwick_abi::MapShape;
-
-const MAP_CREATE: libc::c_long = 0;
 const OBJ_PIN: libc::c_long = 6;
 const OBJ_GET: libc::c_long = 7;
 const PROG_GET_FD_BY_ID: libc::c_long = 13;
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const PROG_QUERY: libc::c_long = 16;
-const BTF_LOAD: libc::c_long = 18;
 const LINK_CREATE: libc::c_long = 28;
 const LINK_UPDATE: libc::c_long = 29;
 const LINK_DETACH: libc::c_long = 34;
@@ -66,62 +62,6 @@ pub(crate) struct MapInfo {
     pub(crate) key_size: u32,
     pub(crate) value_size: u32,
     pub(crate) max_entries: u32,
-}
-
-/// Makes a map whose key and value are the types 1 and 2 of `btf`.
-pub(crate) fn map_create(shape: &MapShape, flags: u32, btf: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    #[repr(C)]
-    #[derive(Default)]
-    struct Attr {
-        map_type: u32,
-        key_size: u32,
-        value_size: u32,
-        max_entries: u32,
-        flags: u32,
-        inner_map: u32,
-        numa_node: u32,
-        name: [u8; 16],
-        ifindex: u32,
-        btf: RawFd,
-        key_type: u32,
-        value_type: u32,
-        padding: u32,
-    }
-    let mut name = [0; 16];
-    let length = shape.name.len().min(name.len() - 1);
-    name[..length].copy_from_slice(&shape.name.as_bytes()[..length]);
-    let MapShape { name: _, map_type, key_size, value_size, max_entries } = *shape;
-    let attr = Attr {
-        map_type,
-        key_size,
-        value_size,
-        max_entries,
-        flags,
-        name,
-        btf: btf.as_raw_fd(),
-        key_type: 1,
-        value_type: 2,
-        ..Attr::default()
-    };
-    // SAFETY: the attribute matches the command, and its descriptor is open.
-    unsafe { new_descriptor(MAP_CREATE, &attr) }
-}
-
-pub(crate) fn btf_load(btf: &[u8]) -> io::Result<OwnedFd> {
-    #[repr(C)]
-    #[derive(Default)]
-    struct Attr {
-        btf: u64,
-        log: u64,
-        size: u32,
-        log_size: u32,
-        log_level: u32,
-        padding: u32,
-    }
-    let size = u32::try_from(btf.len()).map_err(io::Error::other)?;
-    let attr = Attr { btf: btf.as_ptr() as u64, size, ..Attr::default() };
-    // SAFETY: the attribute matches the command; `btf` has the given size and outlives the call.
-    unsafe { new_descriptor(BTF_LOAD, &attr) }
 }
 
 pub(crate) fn link_create(

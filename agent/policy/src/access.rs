@@ -12,15 +12,44 @@ pub enum Operation {
     Chat,
     /// A text completion.
     Completions,
+    /// A response, in `OpenAI`'s newer shape.
+    Responses,
+    /// A message, in Anthropic's shape, or the count of its tokens.
+    Messages,
     /// Embeddings.
     Embeddings,
-    /// The list of models.
+    /// Documents put in the order in which they answer a query.
+    Rerank,
+    /// How alike texts are.
+    Score,
+    /// Speech to text.
+    Transcriptions,
+    /// Speech to English text.
+    Translations,
+    /// Images from text, or changed by text.
+    Images,
+    /// Tensors in, tensors out.
+    Infer,
+    /// Which models there are, and what is known of them.
     Models,
 }
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 4] = [Self::Chat, Self::Completions, Self::Embeddings, Self::Models];
+    pub const ALL: [Self; 12] = [
+        Self::Chat,
+        Self::Completions,
+        Self::Responses,
+        Self::Messages,
+        Self::Embeddings,
+        Self::Rerank,
+        Self::Score,
+        Self::Transcriptions,
+        Self::Translations,
+        Self::Images,
+        Self::Infer,
+        Self::Models,
+    ];
 
     /// The word for it.
     #[must_use]
@@ -28,7 +57,15 @@ impl Operation {
         match self {
             Self::Chat => "chat",
             Self::Completions => "completions",
+            Self::Responses => "responses",
+            Self::Messages => "messages",
             Self::Embeddings => "embeddings",
+            Self::Rerank => "rerank",
+            Self::Score => "score",
+            Self::Transcriptions => "transcriptions",
+            Self::Translations => "translations",
+            Self::Images => "images",
+            Self::Infer => "infer",
             Self::Models => "models",
         }
     }

@@ -5,6 +5,7 @@
 
 use crate::config::settings::Settings;
 use crate::identity::{Authenticator, ClientCertificate, Examination, Origin};
+use crate::protocol;
 use crate::proxy;
 use bailiwick_policy::{Ask, Location, Name, Operation, Permit, Principal, RuleLimits};
 use http::{Method, Uri};
@@ -239,7 +240,7 @@ fn route(
     if let Some((method, path)) = call.split_once(' ') {
         let method: Method = method.parse().map_err(|_| format!("--call {call}: not a method"))?;
         let path = match model {
-            Some(model) if path.starts_with("/v1/") => format!("/{model}{path}"),
+            Some(model) if !path.starts_with(&format!("/{model}/")) => format!("/{model}{path}"),
             Some(_) | None => path.to_owned(),
         };
         let uri: Uri = path.parse().map_err(|_| format!("--call {call}: not a path"))?;
@@ -250,15 +251,19 @@ fn route(
         .into_iter()
         .find(|operation| operation.as_str() == call)
         .ok_or_else(|| format!("--call {call}: use one of {}, or \"METHOD /path\"", words.join(", ")))?;
-    let mut models = settings.models.keys();
-    let name = match (model, models.next(), models.next()) {
-        (Some(model), ..) => settings.models.keys().find(|name| name.as_str() == model).cloned(),
-        (None, Some(only), None) => Some(only.clone()),
+    let mut models = settings.models.values();
+    let found = match (model, models.next(), models.next()) {
+        (Some(model), ..) => settings.models.values().find(|found| found.name.as_str() == model),
+        (None, Some(only), None) => Some(only),
         (None, ..) => return Err("--model: there is not exactly one model; name it".to_owned()),
     };
-    let name =
-        name.ok_or_else(|| format!("--model {}: there is no such model", model.unwrap_or_default()))?;
-    Ok(Ok((name, operation)))
+    let found =
+        found.ok_or_else(|| format!("--model {}: there is no such model", model.unwrap_or_default()))?;
+    if !protocol::offers(found.server, operation) {
+        let message = format!("the server of model {} has no endpoint for {call}", found.name);
+        return Ok(Err(proxy::RouteRefusal { status: 404, code: "endpoint-unknown", message }));
+    }
+    Ok(Ok((found.name.clone(), operation)))
 }
 
 fn read_token(file: &Path) -> Result<Zeroizing<String>, String> {

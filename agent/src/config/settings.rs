@@ -87,6 +87,8 @@ pub struct Model {
     pub replicas: Vec<Replica>,
     /// How its servers are asked whether they are well; `None` means that only requests tell.
     pub health: Option<HealthCheck>,
+    /// Requests may name URLs that the server fetches, and tools that it runs itself.
+    pub fetch_urls: bool,
 }
 
 impl Model {
@@ -172,9 +174,25 @@ pub enum ServerPreset {
     Vllm,
     /// llama.cpp's server.
     LlamaCpp,
+    /// Ollama.
+    Ollama,
+    /// Hugging Face's text generation inference.
+    Tgi,
+    /// NVIDIA Triton, and others that speak `KServe`'s inference protocol, version 2.
+    Triton,
 }
 
 impl ServerPreset {
+    /// Each, with its word in the config.
+    pub const ALL: [(&'static str, Self); 6] = [
+        ("openai", Self::OpenAi),
+        ("vllm", Self::Vllm),
+        ("llama.cpp", Self::LlamaCpp),
+        ("ollama", Self::Ollama),
+        ("tgi", Self::Tgi),
+        ("triton", Self::Triton),
+    ];
+
     /// As a config writes it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -182,6 +200,9 @@ impl ServerPreset {
             Self::OpenAi => "openai",
             Self::Vllm => "vllm",
             Self::LlamaCpp => "llama.cpp",
+            Self::Ollama => "ollama",
+            Self::Tgi => "tgi",
+            Self::Triton => "triton",
         }
     }
 
@@ -191,7 +212,9 @@ impl ServerPreset {
         match self {
             // Its API has no other question that costs nothing.
             Self::OpenAi => "/v1/models",
-            Self::Vllm | Self::LlamaCpp => "/health",
+            Self::Vllm | Self::LlamaCpp | Self::Tgi => "/health",
+            Self::Ollama => "/api/version",
+            Self::Triton => "/v2/health/ready",
         }
     }
 }

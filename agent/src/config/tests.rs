@@ -242,6 +242,12 @@ fn what_compiles_but_deserves_a_word_is_a_warning() {
             "unused",
         ),
         (
+            "[\"chat\"]",
+            "[\"chat\", \"infer\", \"score\"]",
+            "access rule \"analysts\" opens infer, which no server",
+            "score is vLLM's",
+        ),
+        (
             "\"10.77.5.0/24\"",
             "\"0.0.0.0/0\"",
             "region \"abroad\" has a network of length 0",
@@ -383,6 +389,8 @@ fn each_mistake_is_told_with_its_place_its_cure_and_the_nearest_name() {
         ("\"llama.cpp\"", "\"llamacpp\"", UnknownWord, "model[0].server \"llamacpp\"", "\"llama.cpp\""),
         ("\"shadow\"", "\"shadwo\"", UnknownWord, "model[0].egress.mode \"shadwo\"", "\"shadow\""),
         ("[\"chat\"]", "[\"chats\"]", UnknownWord, "access[0].endpoints[0] \"chats\"", "\"chat\""),
+        ("[\"chat\"]", "[\"reponses\"]", UnknownWord, "access[0].endpoints[0] \"reponses\"", "\"responses\""),
+        ("\"llama.cpp\"", "\"olama\"", UnknownWord, "model[0].server \"olama\"", "\"ollama\""),
         (
             "[host]",
             "[host]\naccept = [\"raw-socket\"]",
@@ -600,7 +608,7 @@ fn an_error_fits_a_terminal_and_is_one_json_object() {
         serde_json::json!({
             "file": "/etc/bailiwick/bailiwick.toml", "line": 15, "column": 1, "key": "model[0].prot", "value": null,
             "problem": "unknown-key", "message": "unknown key",
-            "cure": "use one of name, slice, port, socket, server, credential, peer, egress, upstream, health", "nearest": "port",
+            "cure": "use one of name, slice, port, socket, server, credential, fetch_urls, peer, egress, upstream, health", "nearest": "port",
         })
     );
 }

@@ -73,7 +73,7 @@ impl Fault {
             Self::CredentialsAmbiguous => (
                 StatusCode::BAD_REQUEST,
                 "credentials-ambiguous",
-                "there is more than one Authorization header: send exactly one",
+                "there is more than one credential (Authorization, or x-api-key): send exactly one",
             ),
             Self::SchemeNotBearer => (
                 UNAUTHORIZED,

@@ -61,6 +61,7 @@ pub(crate) mod okta;
 mod token;
 
 pub use certificate::ClientCertificate;
+pub use credential::Shown;
 pub use error::AuthenticationError;
 pub use examine::{Examination, Origin};
 pub use keys::Timing;
@@ -176,22 +177,34 @@ impl Authenticator {
     pub async fn authenticate(
         &self,
         headers: &HeaderMap,
+        shown: Shown,
         certificate: Option<&ClientCertificate>,
     ) -> Result<Arc<Principal>, AuthenticationError> {
-        self.authenticate_at(headers, certificate, now()).await
+        self.judge(credential::token(headers, shown), certificate, now()).await
     }
 
-    /// As [`Self::authenticate`], at `now` seconds after the epoch.
+    /// As [`Self::authenticate`] with a token, at `now` seconds after the epoch.
+    #[cfg(test)]
     async fn authenticate_at(
         &self,
         headers: &HeaderMap,
         certificate: Option<&ClientCertificate>,
         now: u64,
     ) -> Result<Arc<Principal>, AuthenticationError> {
+        self.judge(credential::token(headers, Shown::Token), certificate, now).await
+    }
+
+    /// Who has shown this, at `now` seconds after the epoch.
+    async fn judge(
+        &self,
+        text: Result<&str, Fault>,
+        certificate: Option<&ClientCertificate>,
+        now: u64,
+    ) -> Result<Arc<Principal>, AuthenticationError> {
         if certificate.is_some_and(|certificate| now >= certificate.good_until) {
             return Err(Fault::CertificateExpired.into());
         }
-        let text = match credential::bearer(headers) {
+        let text = match text {
             Ok(text) => text,
             Err(Fault::NoCredentials) if self.certificates && certificate.is_some() => {
                 return Ok(by_certificate(certificate)?);

@@ -4,14 +4,17 @@
 //! out; the proxy moves them. What is masked, and how, is the `bailiwick-masking` crate's matter; *where* is this room's.
 //!
 //! ```text
-//! request  method and path ──find──▶ endpoint;  body ──request──▶ read, identity stripped, masked
+//! request  method and path ──find──▶ endpoint and its dialect (presets, exact)
+//!          body ──request──▶ read, held to this host, identity stripped, bounded, masked (requests/, a dialect a file)
 //! answer   content type ──▶ text/event-stream ──sse──▶ events ──stream──▶ one channel a choice and path
 //!                           application/json  ──▶ held whole (64 MiB), masked
 //!                           anything else     ──▶ refused: it cannot be inspected
 //! ```
 //!
 //! ## Invariants
-//! * An endpoint is an exact method and path. There are no prefixes: model servers have dangerous ones next to useful ones.
+//! * An endpoint is an exact method and path, or one with a strictly spelled name in it. There are no prefixes: model servers
+//!   have dangerous ones next to useful ones.
+//! * A request makes the model's server fetch nothing, hand nothing on and keep nothing for another request.
 //! * Where a mask applies, every string, key and number that goes through has been scanned, whatever its name. Known names
 //!   only say *how*: as a piece of a longer text, as a text of its own, or not at all because it cannot be scanned.
 //! * A stream's text, put together per choice and path, is what masking the whole text gives, wherever the network cut it.
@@ -32,16 +35,22 @@
 //! not check that a request is one the model would accept.
 
 mod answer;
+mod dialect;
 mod endpoint;
 mod error;
+mod length;
+mod multipart;
+mod presets;
 mod request;
+mod requests;
 mod rewrite;
 mod shape;
 mod sse;
 mod stream;
 
 pub use answer::Answer;
-pub use endpoint::{Endpoint, find};
-pub use error::{ProtocolError, error_body};
-pub use request::{Request, request};
+pub use dialect::Dialect;
+pub use endpoint::{BodyForm, Endpoint, find, offers};
+pub use error::{ProtocolError, error_body, error_in};
+pub use request::{Request, request, scan_path};
 pub use rewrite::Rewriting;

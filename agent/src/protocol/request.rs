@@ -1,19 +1,25 @@
 //! A request body: read strictly, stripped of who calls, masked.
 
+use super::endpoint::{BodyForm, Streams};
+use super::requests::{self, fold};
 use super::rewrite::{Rewriting, rewrite};
-use super::shape::{TEXT_PARTS, UNREADABLE};
 use super::{Endpoint, ProtocolError};
 use bailiwick_masking::json::{self, Document, Kind, Node};
 use bailiwick_masking::{Findings, Masker};
-use bailiwick_policy::Operation;
 use bytes::Bytes;
+use std::borrow::Cow;
+
+/// Members that decide how the others are read. In other letters some servers would read them, and some would not.
+const DECIDING: &[&str] = &["stream", "options", "parameters"];
 
 /// A request body, ready for the model.
 pub struct Request {
     /// Masked, identity fields removed or replaced (`user`, `safety_identifier`, `prompt_cache_key`, `metadata.user_id`, those
-    /// of the config), the answer's length bounded where that is limited, else byte for byte.
+    /// of the config), the answer's length bounded where that is limited, nothing to be kept, else byte for byte.
     pub body: Bytes,
-    /// The caller asked for a stream.
+    /// Its type.
+    pub content_type: Cow<'static, str>,
+    /// The answer will be a stream.
     pub streamed: bool,
     /// Tokens of the longest answer that it asks for; zero where it does not say.
     pub max_tokens: u64,
@@ -31,39 +37,99 @@ impl std::fmt::Debug for Request {
     }
 }
 
-/// Reads, strips and masks a request body. The caller bounds its size.
+/// Reads, strips and masks a request body. The caller bounds its size, and checks that `content_type` is what the endpoint
+/// takes.
 ///
 /// # Errors
 /// [`ProtocolError`], never with the body's text in it: `body-not-json`, `body-not-an-object`, `duplicate-key`,
-/// `stream-not-boolean` (400), `body-not-expected` (400), `max-tokens-exceeded` (413), `content-not-inspectable`,
-/// `blocked-by-mask` (422).
+/// `stream-not-boolean`, `multipart-malformed`, `state-not-kept`, `body-not-expected` (400), `cloud-model`,
+/// `remote-content-not-allowed` (403), `max-tokens-exceeded` (413), `content-type-not-accepted` (415), `content-not-inspectable`,
+/// `blocked-by-mask`, `max-tokens-unbounded` (422).
 pub fn request(
+    endpoint: &Endpoint,
+    content_type: Option<&str>,
+    body: &[u8],
+    rewriting: &Rewriting<'_>,
+    masker: &Masker,
+) -> Result<Request, ProtocolError> {
+    match endpoint.body {
+        BodyForm::Empty if body.is_empty() => {
+            let (body, findings) = (Bytes::new(), Findings::default());
+            Ok(Request { body, content_type: JSON, streamed: false, max_tokens: 0, findings })
+        }
+        BodyForm::Empty => {
+            Err(ProtocolError::bad_request("body-not-expected", "this endpoint takes no body; send none"))
+        }
+        BodyForm::Multipart => requests::form(endpoint, content_type, body, rewriting, masker),
+        BodyForm::Json => object(endpoint, body, rewriting, masker),
+    }
+}
+
+/// A path as the model will see it: the names in it are the caller's text, too, and cannot be masked where they stand.
+///
+/// # Errors
+/// `content-not-inspectable`, `blocked-by-mask` (422)
+pub fn scan_path(path: &str, masker: &Masker) -> Result<(), ProtocolError> {
+    path.split('/').try_for_each(|segment| requests::unmasked(segment, masker))
+}
+
+const JSON: Cow<'static, str> = Cow::Borrowed("application/json");
+
+/// A body that is a JSON object.
+fn object(
     endpoint: &Endpoint,
     body: &[u8],
     rewriting: &Rewriting<'_>,
     masker: &Masker,
 ) -> Result<Request, ProtocolError> {
-    match endpoint.operation {
-        Operation::Models if body.is_empty() => {
-            let (body, findings) = (Bytes::new(), Findings::default());
-            return Ok(Request { body, streamed: false, max_tokens: 0, findings });
-        }
-        Operation::Models => {
-            return Err(ProtocolError::bad_request(
-                "body-not-expected",
-                "this endpoint takes no body; send none",
-            ));
-        }
-        Operation::Chat | Operation::Completions | Operation::Embeddings => {}
-    }
     let document = json::parse(body).map_err(ProtocolError::of_request)?;
     let root = document.root();
     if !matches!(root.kind, Kind::Object(_)) {
         return Err(ProtocolError::bad_request("body-not-an-object", "the body is JSON, but not an object"));
     }
-    let streamed = match root.get("stream").map(|node| &node.kind) {
-        Some(Kind::Bool(streamed)) => *streamed,
-        None | Some(Kind::Null) => false,
+    spelled_once(root)?;
+    let streamed = streamed(root, endpoint.streams)?;
+    requests::stays_here(&document, endpoint, rewriting)?;
+    if !masker.is_empty() {
+        inspectable(&document, endpoint, rewriting)?;
+    }
+    let (rewritten, max_tokens) = rewrite(&document, endpoint, rewriting)?;
+    let mut findings = Findings::default();
+    let body = if masker.is_empty() {
+        rewritten
+    } else {
+        masker.json(&rewritten, &mut findings).map_err(ProtocolError::of_request)?
+    };
+    Ok(Request { body: Bytes::from(body), content_type: JSON, streamed, max_tokens, findings })
+}
+
+/// No key of the body comes again in other letters, and those that decide how the others are read come in none but their
+/// own: Go's JSON takes the last of them, others the one that is spelled right.
+fn spelled_once(root: &Node<'_>) -> Result<(), ProtocolError> {
+    let mut seen = std::collections::HashSet::new();
+    for member in root.members() {
+        let folded = fold(&member.name);
+        if DECIDING.contains(&folded.as_str()) && folded != *member.name {
+            return Err(ProtocolError::bad_request(
+                "key-misspelled",
+                format!("write `{folded}` in these letters"),
+            ));
+        }
+        if !seen.insert(folded) {
+            return Err(ProtocolError::bad_request(
+                "duplicate-key",
+                "two keys of the body differ in their case only: servers would read one or the other",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the answer will be a stream.
+fn streamed(root: &Node<'_>, streams: Streams) -> Result<bool, ProtocolError> {
+    let said = match root.get("stream").map(|node| &node.kind) {
+        Some(Kind::Bool(streamed)) => Some(*streamed),
+        None | Some(Kind::Null) => None,
         Some(Kind::Number | Kind::String | Kind::Array(_) | Kind::Object(_)) => {
             return Err(ProtocolError::bad_request(
                 "stream-not-boolean",
@@ -71,215 +137,23 @@ pub fn request(
             ));
         }
     };
-    if !masker.is_empty() {
-        inspectable(&document)?;
-    }
-    let (rewritten, max_tokens) = rewrite(&document, endpoint.operation, rewriting)?;
-    let mut findings = Findings::default();
-    let body = if masker.is_empty() {
-        rewritten
-    } else {
-        masker.json(&rewritten, &mut findings).map_err(ProtocolError::of_request)?
-    };
-    Ok(Request { body: Bytes::from(body), streamed, max_tokens, findings })
+    Ok(match streams {
+        Streams::Never => false,
+        Streams::Always => true,
+        Streams::Asked => said.unwrap_or(false),
+        Streams::Unless => said.unwrap_or(true),
+    })
 }
 
 /// Everything in it that a model would read is text that can be scanned.
-fn inspectable(document: &Document<'_>) -> Result<(), ProtocolError> {
-    let root = document.root();
-    for name in ["prompt", "input"] {
-        if !root.get(name).is_none_or(is_text) {
-            return Err(ProtocolError::not_inspectable(
-                "the prompt is not text (token ids cannot be masked); send it as a string or an array of strings",
-            ));
-        }
-    }
-    if root.members().iter().any(|member| UNREADABLE.contains(&&*member.name)) {
-        return Err(ProtocolError::not_inspectable(
-            "embeddings, images and audio cannot be masked; send text",
-        ));
-    }
-    for message in root.get("messages").map_or(&[][..], Node::elements) {
-        let content = message.get("content");
-        let whole = content
-            .is_some_and(|content| !matches!(content.kind, Kind::Null | Kind::String | Kind::Array(_)));
-        let parts = content.map_or(&[][..], Node::elements);
-        let aside = message.members().iter().any(|member| NOT_TEXT.contains(&&*member.name));
-        if whole || aside || !parts.iter().all(|part| is_text_part(document, part)) {
-            return Err(ProtocolError::not_inspectable(
-                "a message has a part that is not text (images, audio and files cannot be masked); send text parts",
-            ));
-        }
-    }
-    Ok(())
+fn inspectable(
+    document: &Document<'_>,
+    endpoint: &Endpoint,
+    rewriting: &Rewriting<'_>,
+) -> Result<(), ProtocolError> {
+    requests::inspectable(document, endpoint)?;
+    requests::shows_no_images(document, rewriting.server)
 }
-
-/// `null`, a string, or an array of strings.
-fn is_text(node: &Node<'_>) -> bool {
-    match &node.kind {
-        Kind::Null | Kind::String => true,
-        Kind::Array(elements) => elements.iter().all(|element| matches!(element.kind, Kind::String)),
-        Kind::Bool(_) | Kind::Number | Kind::Object(_) => false,
-    }
-}
-
-/// A string, or an object of a type that is text; a type that is not known may be anything.
-fn is_text_part(document: &Document<'_>, part: &Node<'_>) -> bool {
-    match part.kind {
-        Kind::String => true,
-        Kind::Object(_) => {
-            let kind = part.get("type").and_then(|kind| document.text(kind));
-            let members = part.members();
-            let known = kind.is_some_and(|kind| TEXT_PARTS.contains(&&*kind));
-            known && !members.iter().any(|member| NOT_TEXT.contains(&&*member.name))
-        }
-        Kind::Null | Kind::Bool(_) | Kind::Number | Kind::Array(_) => false,
-    }
-}
-
-/// Members that make a part something else, whatever it says it is.
-const NOT_TEXT: &[&str] =
-    &["image_url", "input_image", "images", "input_audio", "audio", "audio_url", "video_url", "file"];
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::settings::IdentityFields;
-    use bailiwick_masking::{Action, Entity, Mask};
-    use bailiwick_policy::Principal;
-    use std::sync::Arc;
-
-    const CHAT: Endpoint = Endpoint { name: "chat", operation: Operation::Chat };
-
-    fn masker(action: Action) -> Masker {
-        let fields = ["$.metadata.customer_id".to_owned()];
-        Masker { masks: vec![Arc::new(Mask::new(Entity::ALL, &fields, action, [7; 32]).unwrap())] }
-    }
-
-    /// As for a caller of a rule without limits.
-    fn request(endpoint: &Endpoint, body: &[u8], masker: &Masker) -> Result<Request, ProtocolError> {
-        let (identity, caller) = (IdentityFields::default(), Principal::default());
-        let rewriting = Rewriting { identity: &identity, caller: &caller, max_tokens: None };
-        super::request(endpoint, body, &rewriting, masker)
-    }
-
-    fn sent(body: &str, masker: &Masker) -> String {
-        String::from_utf8(request(&CHAT, body.as_bytes(), masker).unwrap().body.to_vec()).unwrap()
-    }
-
-    #[test]
-    fn who_calls_is_taken_out_and_the_rest_stays() {
-        for (body, expected) in [
-            (r#"{"user":"a","model":"m"}"#, r#"{"model":"m"}"#),
-            (r#"{"model":"m","user":"a"}"#, r#"{"model":"m"}"#),
-            (r#"{ "a" : 1 , "user" : "x" , "b" : 2 }"#, r#"{ "a" : 1 , "b" : 2 }"#),
-            (r#"{"user":"x","safety_identifier":"y"}"#, "{}"),
-            (r#"{"User":"x","prompt_cache_key":"y"}"#, "{}"),
-            (r#"{"user":"x","a":1,"safety_identifier":"y"}"#, r#"{"a":1}"#),
-            (r#"{"a":1,"user":"x","safety_identifier":"y","b":2}"#, r#"{"a":1,"b":2}"#),
-            (r#"{"user":"x","safety_identifier":"y","b":2}"#, r#"{"b":2}"#),
-            (r#"{"metadata":{"user_id":"x","k":"v"}}"#, r#"{"metadata":{"k":"v"}}"#),
-            (r#"{"metadata":{"k":"v","user_id":{"a":[1]}},"user":null}"#, r#"{"metadata":{"k":"v"}}"#),
-            (r#"{"us\u0065r":"x","a":1}"#, r#"{"a":1}"#),
-            (
-                r#"{"messages":[{"role":"user","user":"kept"}]}"#,
-                r#"{"messages":[{"role":"user","user":"kept"}]}"#,
-            ),
-            (r#"{"stream_options":{"include_usage":true}}"#, r#"{"stream_options":{"include_usage":true}}"#),
-        ] {
-            assert_eq!(sent(body, &Masker::default()), expected);
-            assert_eq!(sent(body, &masker(Action::Redact)), expected);
-            assert!(serde_json::from_str::<serde_json::Value>(expected).is_ok());
-        }
-    }
-
-    #[test]
-    fn text_is_masked_wherever_it_stands() {
-        let body = r#"{"messages":[{"role":"user","content":"I am alice@example.com"},
-            {"role":"user","content":[{"type":"text","text":"4111 1111 1111 1111"}]},
-            {"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"{\"to\":\"bob@example.com\"}"}}]}],
-            "tools":[{"description":"DE89370400440532013000"}],"metadata":{"customer_id":42}}"#;
-        let masked = r#"{"messages":[{"role":"user","content":"I am [email]"},
-            {"role":"user","content":[{"type":"text","text":"[card]"}]},
-            {"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"{\"to\":\"[email]\"}"}}]}],
-            "tools":[{"description":"[iban]"}],"metadata":{"customer_id":"[masked]"}}"#;
-        let request = request(&CHAT, body.as_bytes(), &masker(Action::Redact)).unwrap();
-        assert_eq!(request.body, masked);
-        assert_eq!(request.findings.fields, 1);
-        assert_eq!(request.findings.entities.values().sum::<u64>(), 4);
-        assert!(!format!("{request:?}").contains("iban\":\""));
-    }
-
-    #[test]
-    fn streams_are_seen() {
-        for (body, streamed) in [(r#"{"stream":true}"#, true), (r#"{"stream":false}"#, false), ("{}", false)]
-        {
-            assert_eq!(request(&CHAT, body.as_bytes(), &Masker::default()).unwrap().streamed, streamed);
-        }
-    }
-
-    #[test]
-    fn bad_bodies_are_refused() {
-        for (body, status, code) in [
-            ("", 400, "body-not-json"),
-            ("{", 400, "body-not-json"),
-            ("model=m", 400, "body-not-json"),
-            (r#"{"a":"\ud800"}"#, 400, "body-not-json"),
-            ("[]", 400, "body-not-an-object"),
-            (r#"{"a":1,"a":2}"#, 400, "duplicate-key"),
-            (r#"{"user":1,"us\u0065r":2}"#, 400, "duplicate-key"),
-            (r#"{"stream":"true"}"#, 400, "stream-not-boolean"),
-        ] {
-            for masker in [Masker::default(), masker(Action::Redact)] {
-                let error = request(&CHAT, body.as_bytes(), &masker).unwrap_err();
-                assert_eq!((error.status.as_u16(), error.code), (status, code), "{body}");
-            }
-        }
-        let error = request(&CHAT, br#"{"a":"x alice@example.com"}"#, &masker(Action::Block)).unwrap_err();
-        assert_eq!((error.status.as_u16(), error.code), (422, "blocked-by-mask"));
-        assert!(!error.to_string().contains("alice"));
-    }
-
-    #[test]
-    fn what_cannot_be_scanned_is_refused_where_a_mask_applies() {
-        for body in [
-            r#"{"prompt":[9906,1917]}"#,
-            r#"{"prompt":[[9906,1917]]}"#,
-            r#"{"prompt":["text",[1]]}"#,
-            r#"{"prompt":{"prompt_string":"x","multimodal_data":["…"]}}"#,
-            r#"{"input":[1,2]}"#,
-            r#"{"prompt_embeds":"AAAA"}"#,
-            r#"{"messages":[{"content":[{"type":"image_url","image_url":{"url":"https://192.0.2.1/x"}}]}]}"#,
-            r#"{"messages":[{"content":[{"type":"text","text":"x"},{"type":"input_audio","input_audio":{}}]}]}"#,
-            r#"{"messages":[{"content":[{"type":"file","file":{}}]}]}"#,
-            r#"{"messages":[{"content":[{"type":"text","image_url":"x"}]}]}"#,
-            r#"{"messages":[{"content":[{"type":"something new"}]}]}"#,
-            r#"{"messages":[{"content":[{"text":"no type"}]}]}"#,
-            r#"{"messages":[{"content":[1]}]}"#,
-            r#"{"messages":[{"content":{"type":"image_url"}}]}"#,
-            r#"{"messages":[{"content":"x","images":["AAAA"]}]}"#,
-        ] {
-            let error = request(&CHAT, body.as_bytes(), &masker(Action::Redact)).unwrap_err();
-            assert_eq!((error.status.as_u16(), error.code), (422, "content-not-inspectable"), "{body}");
-            assert!(
-                request(&CHAT, body.as_bytes(), &Masker::default()).is_ok(),
-                "no mask, no inspection: {body}"
-            );
-        }
-        for body in [
-            r#"{"prompt":"x"}"#,
-            r#"{"prompt":["x","y"]}"#,
-            r#"{"input":null}"#,
-            r#"{"messages":[{"content":null}]}"#,
-        ] {
-            assert!(request(&CHAT, body.as_bytes(), &masker(Action::Redact)).is_ok(), "{body}");
-        }
-    }
-
-    #[test]
-    fn the_list_of_models_takes_no_body() {
-        let models = Endpoint { name: "models", operation: Operation::Models };
-        assert!(request(&models, b"", &masker(Action::Redact)).unwrap().body.is_empty());
-        assert_eq!(request(&models, b"{}", &Masker::default()).unwrap_err().code, "body-not-expected");
-    }
-}
+mod tests;

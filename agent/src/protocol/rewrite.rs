@@ -1,13 +1,18 @@
 //! What is changed in every request, masks or not: who calls is taken out, and an answer's length is bounded.
 
-use super::ProtocolError;
-use super::shape::{ANSWER_LENGTH, ANSWERS, IDENTITY, IDENTITY_IN_METADATA, MAX_TOKENS};
-use crate::config::settings::{IdentityFields, PseudonymKey};
-use bailiwick_masking::json::{Document, Edits, Kind, Node, quote};
+use super::requests::fold;
+use super::shape::{IDENTITY, IDENTITY_IN_METADATA};
+use super::{Dialect, Endpoint, ProtocolError, length};
+use crate::config::settings::{IdentityFields, PseudonymKey, ServerPreset};
+use bailiwick_masking::json::{self, Document, Edits, Kind, Node, quote};
 use bailiwick_policy::{Operation, Principal};
 use hmac::{Hmac, Mac};
-use http::StatusCode;
 use sha2::Sha256;
+
+/// Whether the server is to keep the answer.
+const STORE: &str = "store";
+/// How long the server is to hold the model in memory.
+const KEEP_ALIVE: &str = "keep_alive";
 
 /// How a request is to be changed, for this caller.
 pub struct Rewriting<'a> {
@@ -17,12 +22,24 @@ pub struct Rewriting<'a> {
     pub caller: &'a Principal,
     /// The longest answer, in tokens.
     pub max_tokens: Option<u64>,
+    /// What the model's server is.
+    pub server: ServerPreset,
+    /// Whether requests may have it fetch URLs.
+    pub fetch_urls: bool,
+}
+
+impl<'a> Rewriting<'a> {
+    /// For a server that fetches nothing, without a bound.
+    #[must_use]
+    pub fn new(server: ServerPreset, identity: &'a IdentityFields, caller: &'a Principal) -> Self {
+        Self { server, fetch_urls: false, identity, caller, max_tokens: None }
+    }
 }
 
 /// The body with its changes, and the longest answer that it asks for (zero where it does not say).
 pub(super) fn rewrite(
     document: &Document<'_>,
-    operation: Operation,
+    endpoint: &Endpoint,
     rewriting: &Rewriting<'_>,
 ) -> Result<(Vec<u8>, u64), ProtocolError> {
     let mut edits = Edits::default();
@@ -31,15 +48,58 @@ pub(super) fn rewrite(
     let in_metadata = IDENTITY_IN_METADATA.iter().map(|name| vec!["metadata", name]);
     let paths: Vec<Vec<&str>> = known.chain(in_metadata).chain(own).collect();
     let paths: Vec<&[&str]> = paths.iter().map(Vec::as_slice).collect();
-    let kept = hide(document, document.root(), &paths, rewriting, &mut edits);
-    let longest = match operation {
-        Operation::Chat | Operation::Completions => bound(document, rewriting.max_tokens, kept, &mut edits)?,
-        Operation::Embeddings | Operation::Models => 0,
-    };
+    hide(document, document.root(), &paths, rewriting, &mut edits);
+    if edits.is_empty() {
+        return settle(document, endpoint, rewriting);
+    }
+    let hidden = edits.apply(document.bytes());
+    let document = json::parse(&hidden).map_err(ProtocolError::of_request)?;
+    settle(&document, endpoint, rewriting)
+}
+
+/// Bounds the answer, and leaves the server as it is for the next caller.
+fn settle(
+    document: &Document<'_>,
+    endpoint: &Endpoint,
+    rewriting: &Rewriting<'_>,
+) -> Result<(Vec<u8>, u64), ProtocolError> {
+    let (mut edits, mut added) = (Edits::default(), Vec::new());
+    let longest = length::bound(document, endpoint, rewriting.max_tokens, &mut edits, &mut added)?;
+    forget(document, endpoint, &mut edits, &mut added);
+    let root = document.root();
+    if !added.is_empty() {
+        let comma = if root.members().is_empty() { "" } else { "," };
+        edits.replace(root.start + 1..root.start + 1, format!("{}{comma}", added.join(",")));
+    }
     Ok((edits.apply(document.bytes()), longest))
 }
 
-/// Takes the members at these paths out of an object, or puts pseudonyms in their place; tells how many members stay.
+/// `store` is false: a server that kept this would show it to whoever knows its id, and all callers are one to it.
+/// Responses are kept unless that is said, chats only where it is asked.
+fn forget(document: &Document<'_>, endpoint: &Endpoint, edits: &mut Edits, added: &mut Vec<String>) {
+    let mut said = endpoint.dialect != Dialect::Responses;
+    if !said || endpoint.operation == Operation::Chat {
+        for member in document.root().members().iter().filter(|member| fold(&member.name) == STORE) {
+            said |= member.name == STORE;
+            if !matches!(member.value.kind, Kind::Bool(false)) {
+                edits.replace(member.value.span(), "false");
+            }
+        }
+    }
+    if !said {
+        added.push(format!("\"{STORE}\":false"));
+    }
+    // How long Ollama holds a model in memory is for all callers: with 0 one of them would take it from the others.
+    if endpoint.dialect == Dialect::Ollama {
+        for member in document.root().members().iter().filter(|member| fold(&member.name) == KEEP_ALIVE) {
+            if !matches!(member.value.kind, Kind::Null) {
+                edits.replace(member.value.span(), "null");
+            }
+        }
+    }
+}
+
+/// Takes the members at these paths out of an object, or puts pseudonyms in their place.
 /// Letters may be cased in any way: some servers do not mind.
 fn hide(
     document: &Document<'_>,
@@ -47,13 +107,13 @@ fn hide(
     paths: &[&[&str]],
     rewriting: &Rewriting<'_>,
     edits: &mut Edits,
-) -> usize {
+) {
     let members = object.members();
     let mut kept = 0;
     for (index, member) in members.iter().enumerate() {
         let below: Vec<&[&str]> = paths
             .iter()
-            .filter(|path| path.first().is_some_and(|name| member.name.eq_ignore_ascii_case(name)))
+            .filter(|path| path.first().is_some_and(|name| fold(&member.name) == fold(name)))
             .map(|path| &path[1..])
             .collect();
         if below.iter().any(|rest| rest.is_empty()) {
@@ -65,7 +125,9 @@ fn hide(
                 // Nobody is nobody: an absent name and an empty one stay what they are.
                 Some(_) if matches!(member.value.kind, Kind::Null) => {}
                 Some(key) => {
-                    let name = pseudonym(key, rewriting.caller, document, &member.value);
+                    let text = document.text(&member.value);
+                    let name = text.as_deref().map_or_else(|| document.raw(&member.value), str::as_bytes);
+                    let name = pseudonym(key, rewriting.caller, name);
                     edits.replace(member.value.span(), quote(&name));
                 }
             }
@@ -77,15 +139,12 @@ fn hide(
         }
         kept += 1;
     }
-    kept
 }
 
 /// A name that tells the model's server one end user of a caller from another, and nothing else.
-fn pseudonym(key: &PseudonymKey, caller: &Principal, document: &Document<'_>, value: &Node<'_>) -> String {
+pub(super) fn pseudonym(key: &PseudonymKey, caller: &Principal, name: &[u8]) -> String {
     #[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
     let mut mac = Hmac::<Sha256>::new_from_slice(&key.0).expect("HMAC takes keys of every length");
-    let text = document.text(value);
-    let name = text.as_deref().map_or_else(|| document.raw(value), str::as_bytes);
     for part in [b"identity-field", caller.issuer.as_bytes(), caller.subject.as_bytes(), name] {
         mac.update(&(part.len() as u64).to_be_bytes());
         mac.update(part);
@@ -94,86 +153,15 @@ fn pseudonym(key: &PseudonymKey, caller: &Principal, document: &Document<'_>, va
     digest.iter().take(16).fold("p-".to_owned(), |name, byte| format!("{name}{byte:02x}"))
 }
 
-/// Holds the length of the answers together against the bound, and says it to the server where the caller did not.
-fn bound(
-    document: &Document<'_>,
-    limit: Option<u64>,
-    kept: usize,
-    edits: &mut Edits,
-) -> Result<u64, ProtocolError> {
-    let root = document.root();
-    let named = |names: &'static [&'static str]| {
-        root.members()
-            .iter()
-            .filter(move |member| names.iter().any(|name| member.name.eq_ignore_ascii_case(name)))
-    };
-    let mut answers = 1_u64;
-    for member in named(ANSWERS) {
-        answers = answers.max(number(document, &member.value, limit)?.unwrap_or(1));
-    }
-    let prompts = root.get("prompt").map_or(1, |prompt| match &prompt.kind {
-        Kind::Array(prompts) if prompts.iter().all(|one| !matches!(one.kind, Kind::Number)) => {
-            u64::try_from(prompts.len()).unwrap_or(u64::MAX).max(1)
-        }
-        Kind::Null | Kind::Bool(_) | Kind::Number | Kind::String | Kind::Array(_) | Kind::Object(_) => 1,
-    });
-    let answers = answers.saturating_mul(prompts);
-    let mut asked: Option<u64> = None;
-    for member in named(ANSWER_LENGTH) {
-        let length = number(document, &member.value, limit)?;
-        asked = asked.max(length);
-    }
-    let Some(limit) = limit else { return Ok(asked.unwrap_or(0).saturating_mul(answers)) };
-    let each = asked.unwrap_or(limit / answers);
-    if each == 0 || each.saturating_mul(answers) > limit {
-        return Err(too_long(limit));
-    }
-    // Not every server knows every name; this one they all do. One spelled otherwise may not be read.
-    let mut written = root.members().iter().filter(|member| member.name == MAX_TOKENS);
-    match written.next() {
-        Some(member) if matches!(member.value.kind, Kind::Null) => {
-            edits.replace(member.value.span(), each.to_string());
-        }
-        Some(_) => {}
-        None => {
-            let comma = if kept > 0 { "," } else { "" };
-            edits.replace(root.start + 1..root.start + 1, format!("\"{MAX_TOKENS}\":{each}{comma}"));
-        }
-    }
-    Ok(each.saturating_mul(answers))
-}
-
-/// A count, where there is one. Under a limit, one that cannot be read (a fraction, `-1` for no end) is refused.
-fn number(
-    document: &Document<'_>,
-    value: &Node<'_>,
-    limit: Option<u64>,
-) -> Result<Option<u64>, ProtocolError> {
-    if matches!(value.kind, Kind::Null) {
-        return Ok(None);
-    }
-    let read = std::str::from_utf8(document.raw(value)).ok().and_then(|text| text.parse().ok());
-    match (read, limit) {
-        (Some(count), _) => Ok(Some(count)),
-        (None, None) => Ok(None),
-        (None, Some(limit)) => Err(too_long(limit)),
-    }
-}
-
-fn too_long(limit: u64) -> ProtocolError {
-    ProtocolError {
-        status: StatusCode::PAYLOAD_TOO_LARGE,
-        code: "max-tokens-exceeded",
-        message: format!(
-            "the answers asked for are longer than {limit} tokens together: ask for less (max_tokens, n)"
-        ),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bailiwick_masking::json;
+    use crate::protocol::find;
+    use http::Method;
+
+    fn chat() -> &'static Endpoint {
+        find(ServerPreset::Vllm, &Method::POST, "/v1/chat/completions").unwrap()
+    }
 
     fn written(
         body: &str,
@@ -181,9 +169,10 @@ mod tests {
         limit: Option<u64>,
     ) -> Result<(String, u64), &'static str> {
         let caller = Principal { issuer: "i".into(), subject: "s".into(), ..Principal::default() };
-        let rewriting = Rewriting { identity, caller: &caller, max_tokens: limit };
+        let rewriting =
+            Rewriting { max_tokens: limit, ..Rewriting::new(ServerPreset::Vllm, identity, &caller) };
         let document = json::parse(body.as_bytes()).unwrap();
-        let (bytes, longest) = rewrite(&document, Operation::Chat, &rewriting).map_err(|error| {
+        let (bytes, longest) = rewrite(&document, chat(), &rewriting).map_err(|error| {
             assert_eq!(error.status, 413);
             error.code
         })?;
@@ -231,51 +220,33 @@ mod tests {
         assert!(of(r#"{"user":{"id":"ada"}}"#, "user").unwrap().starts_with("p-"), "whatever it is");
         let another = Principal { issuer: "i".into(), subject: "t".into(), ..Principal::default() };
         let document = json::parse(br#"{"user":"ada"}"#).unwrap();
-        let rewriting = Rewriting { identity: &identity, caller: &another, max_tokens: None };
-        let (bytes, _) = rewrite(&document, Operation::Chat, &rewriting).unwrap();
+        let rewriting = Rewriting::new(ServerPreset::Vllm, &identity, &another);
+        let (bytes, _) = rewrite(&document, chat(), &rewriting).unwrap();
         assert!(!String::from_utf8(bytes).unwrap().contains(&ada), "another caller's ada is another");
     }
 
     #[test]
-    fn an_answer_is_no_longer_than_the_rule_allows() {
+    fn nothing_is_kept_by_the_server() {
         let identity = IdentityFields::default();
-        for (body, expected, why) in [
-            (r#"{"a":1}"#, Ok((r#"{"max_tokens":100,"a":1}"#, 100)), "said for those who did not"),
-            ("{}", Ok((r#"{"max_tokens":100}"#, 100)), "with nothing beside it"),
-            (r#"{"user":"x"}"#, Ok((r#"{"max_tokens":100}"#, 100)), "with nothing left beside it"),
-            (r#"{"max_tokens":100}"#, Ok((r#"{"max_tokens":100}"#, 100)), "as much as there is"),
-            (r#"{"max_tokens":null}"#, Ok((r#"{"max_tokens":100}"#, 100)), "null is nothing said"),
-            (r#"{"n":4}"#, Ok((r#"{"max_tokens":25,"n":4}"#, 100)), "shared among the answers"),
-            (
-                r#"{"prompt":["a","b"]}"#,
-                Ok((r#"{"max_tokens":50,"prompt":["a","b"]}"#, 100)),
-                "and the prompts",
-            ),
-            (
-                r#"{"max_completion_tokens":60}"#,
-                Ok((r#"{"max_tokens":60,"max_completion_tokens":60}"#, 60)),
-                "said in the name that all know",
-            ),
-            (r#"{"max_tokens":101}"#, Err(()), "too long"),
-            (r#"{"max_tokens":1,"n_predict":101}"#, Err(()), "by another name"),
-            (r#"{"max_tokens":1,"Max_Tokens":101}"#, Err(()), "spelled otherwise"),
-            (r#"{"max_tokens":60,"n":2}"#, Err(()), "together"),
-            (r#"{"n":101}"#, Err(()), "more answers than tokens"),
-            (r#"{"n_predict":-1}"#, Err(()), "without an end"),
-            (r#"{"max_tokens":1e9}"#, Err(()), "a number of another form"),
-            (r#"{"max_tokens":"9"}"#, Err(()), "no number"),
-            (r#"{"max_tokens":0}"#, Err(()), "zero is no end to some"),
+        for (path, body, expected) in [
+            ("/v1/responses", "{}", r#"{"store":false}"#),
+            ("/v1/responses", r#"{"input":"x"}"#, r#"{"store":false,"input":"x"}"#),
+            ("/v1/responses", r#"{"store":true}"#, r#"{"store":false}"#),
+            ("/v1/responses", r#"{"store":null,"a":1}"#, r#"{"store":false,"a":1}"#),
+            ("/v1/responses", r#"{"Store":true}"#, r#"{"store":false,"Store":false}"#),
+            ("/v1/responses", r#"{"user":"x","store":false}"#, r#"{"store":false}"#),
+            ("/v1/chat/completions", "{}", "{}"),
+            ("/v1/chat/completions", r#"{"store":true}"#, r#"{"store":false}"#),
+            ("/api/chat", r#"{"model":"m","keep_alive":0}"#, r#"{"model":"m","keep_alive":null}"#),
+            ("/api/embed", r#"{"Keep_Alive":"-1"}"#, r#"{"Keep_Alive":null}"#),
         ] {
-            let found = written(body, &identity, Some(100));
-            let expected = expected.map(|(text, longest)| (text.to_owned(), longest));
-            assert_eq!(found, expected.map_err(|()| "max-tokens-exceeded"), "{why}: {body}");
-        }
-        for (body, longest) in [("{}", 0), (r#"{"max_tokens":7,"n":3}"#, 21), (r#"{"max_tokens":-1}"#, 0)] {
-            assert_eq!(
-                written(body, &identity, None).unwrap(),
-                (body.to_owned(), longest),
-                "no limit, no change"
-            );
+            let caller = Principal::default();
+            let server = if path.starts_with("/api/") { ServerPreset::Ollama } else { ServerPreset::Vllm };
+            let rewriting = Rewriting::new(server, &identity, &caller);
+            let endpoint = find(server, &Method::POST, path).unwrap();
+            let document = json::parse(body.as_bytes()).unwrap();
+            let (bytes, _) = rewrite(&document, endpoint, &rewriting).unwrap();
+            assert_eq!(String::from_utf8(bytes).unwrap(), expected, "{path} {body}");
         }
     }
 }

@@ -7,21 +7,22 @@ pub(super) const IDENTITY: &[&str] = &["user", "safety_identifier", "prompt_cach
 /// The same, within `metadata`.
 pub(super) const IDENTITY_IN_METADATA: &[&str] = &["user_id"];
 
-/// The longest answer, in the name that every server knows.
-pub(super) const MAX_TOKENS: &str = "max_tokens";
-
 /// The longest answer, in all of its names.
-pub(super) const ANSWER_LENGTH: &[&str] =
-    &[MAX_TOKENS, "max_completion_tokens", "max_output_tokens", "n_predict"];
+pub(super) const ANSWER_LENGTH: &[&str] = &[
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "max_new_tokens",
+    "num_predict",
+    "n_predict",
+];
 
 /// How many answers.
 pub(super) const ANSWERS: &[&str] = &["n", "best_of"];
 
 /// Content parts that are text.
-pub(super) const TEXT_PARTS: &[&str] = &["text", "refusal"];
-
-/// Members of a request that stand in the place of text and cannot be scanned.
-pub(super) const UNREADABLE: &[&str] = &["prompt_embeds", "image_data", "multimodal_data", "audio_data"];
+pub(super) const TEXT_PARTS: &[&str] =
+    &["text", "refusal", "input_text", "output_text", "thinking", "reasoning"];
 
 /// Members of an answer that spell text out in pieces: `null` takes their place where a mask applies.
 pub(super) const SPELLED_OUT: &[&str] = &[

@@ -1,8 +1,9 @@
 //! A request's body: checked before it is read, read whole and bounded.
 
+use crate::protocol::BodyForm;
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, Method};
 use http_body_util::BodyExt;
 use hyper::body::Body;
 use std::sync::Arc;
@@ -29,6 +30,14 @@ pub(super) enum BodyError {
     /// Not one that can be inspected.
     #[error("the body's type is not application/json")]
     NotJson,
+    /// The same, where a form is expected.
+    #[error("the body's type is not multipart/form-data")]
+    NotForm,
+    /// Tensors after the JSON (`KServe`'s binary data extension).
+    #[error(
+        "the body has binary data after its JSON (Inference-Header-Content-Length): send tensors as JSON"
+    )]
+    Binary,
     /// On a method that has none.
     #[error("this endpoint takes no body")]
     Unexpected,
@@ -81,7 +90,7 @@ impl Room {
 /// Reads a body within its bounds. What the head says is checked first, so that a client that waits for
 /// `100 Continue` is told before it sends anything.
 pub(super) async fn read<B>(
-    method: &Method,
+    form: BodyForm,
     headers: &HeaderMap,
     mut body: B,
     bounds: Bounds<'_>,
@@ -89,7 +98,7 @@ pub(super) async fn read<B>(
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let limit = check_head(method, headers, bounds.limit)?;
+    let limit = check_head(form, headers, bounds.limit)?;
     let (mut read, mut room) = (BytesMut::new(), Room::default());
     loop {
         match tokio::time::timeout(bounds.idle, body.frame()).await {
@@ -113,19 +122,26 @@ where
     }
 }
 
-/// The bound that applies: zero for a method without a body.
-fn check_head(method: &Method, headers: &HeaderMap, limit: u64) -> Result<u64, BodyError> {
+/// The bound that applies: zero for an endpoint without a body.
+fn check_head(form: BodyForm, headers: &HeaderMap, limit: u64) -> Result<u64, BodyError> {
     let encoded = |value: &http::HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
     if headers.get_all(CONTENT_ENCODING).iter().any(encoded) {
         return Err(BodyError::Encoded);
     }
-    if *method == Method::GET {
-        return Ok(0);
+    if headers.contains_key("inference-header-content-length") {
+        return Err(BodyError::Binary);
     }
     let mut types = headers.get_all(CONTENT_TYPE).iter();
-    match (types.next(), types.next()) {
-        (Some(one), None) if is_json(one.as_bytes()) => {}
-        _ => return Err(BodyError::NotJson),
+    let only = match (types.next(), types.next()) {
+        (Some(one), None) => one.as_bytes(),
+        _ => &[],
+    };
+    match form {
+        BodyForm::Empty => return Ok(0),
+        BodyForm::Json if is_json(only) => {}
+        BodyForm::Json => return Err(BodyError::NotJson),
+        BodyForm::Multipart if is_form(only) => {}
+        BodyForm::Multipart => return Err(BodyError::NotForm),
     }
     let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     match declared {
@@ -142,6 +158,12 @@ fn is_json(content_type: &[u8]) -> bool {
         && parts.all(|parameter| matches!(parameter.as_str(), "" | "charset=utf-8" | "charset=\"utf-8\""))
 }
 
+/// `multipart/form-data`; whose boundary it names is for `protocol` to judge.
+fn is_form(content_type: &[u8]) -> bool {
+    const FORM: &[u8] = b"multipart/form-data;";
+    content_type.get(..FORM.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(FORM))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,7 +171,7 @@ mod tests {
     use http_body_util::Full;
 
     async fn outcome(
-        method: Method,
+        form: BodyForm,
         headers: &[(http::HeaderName, &'static str)],
         body: &'static str,
     ) -> Result<Bytes, BodyError> {
@@ -163,7 +185,7 @@ mod tests {
         }
         let bounds = Bounds { limit: 8, idle: Duration::from_secs(1), room: &room(8) };
         let body = Full::new(Bytes::from_static(body.as_bytes()));
-        read(&method, &map, body, bounds).await.map(|(body, _)| body)
+        read(form, &map, body, bounds).await.map(|(body, _)| body)
     }
 
     #[tokio::test]
@@ -171,59 +193,87 @@ mod tests {
         const JSON: (http::HeaderName, &str) = (CONTENT_TYPE, "application/json");
         let too_large = Err(BodyError::TooLarge { limit: 8 });
         let rows = [
-            (Method::POST, vec![JSON], "{\"a\":1}", Ok("{\"a\":1}"), "as it should be"),
+            (BodyForm::Json, vec![JSON], "{\"a\":1}", Ok("{\"a\":1}"), "as it should be"),
             (
-                Method::POST,
+                BodyForm::Json,
                 vec![(CONTENT_TYPE, "Application/JSON; charset=UTF-8")],
                 "{}",
                 Ok("{}"),
                 "types ignore case",
             ),
-            (Method::POST, vec![JSON, (CONTENT_ENCODING, "identity")], "{}", Ok("{}"), "not encoded"),
-            (Method::POST, vec![JSON], "{\"a\": 10}", too_large, "one byte too many"),
-            (Method::POST, vec![JSON, (CONTENT_LENGTH, "9")], "", too_large, "refused by its head alone"),
+            (BodyForm::Json, vec![JSON, (CONTENT_ENCODING, "identity")], "{}", Ok("{}"), "not encoded"),
+            (BodyForm::Json, vec![JSON], "{\"a\": 10}", too_large, "one byte too many"),
+            (BodyForm::Json, vec![JSON, (CONTENT_LENGTH, "9")], "", too_large, "refused by its head alone"),
             (
-                Method::POST,
+                BodyForm::Json,
                 vec![JSON, (CONTENT_ENCODING, "gzip")],
                 "{}",
                 Err(BodyError::Encoded),
                 "cannot be inspected",
             ),
             (
-                Method::POST,
+                BodyForm::Json,
                 vec![JSON, (CONTENT_ENCODING, "identity"), (CONTENT_ENCODING, "br")],
                 "{}",
                 Err(BodyError::Encoded),
                 "encoded in the second line",
             ),
-            (Method::POST, vec![], "{}", Err(BodyError::NotJson), "no type"),
-            (Method::POST, vec![(CONTENT_TYPE, "text/plain")], "{}", Err(BodyError::NotJson), "another type"),
+            (BodyForm::Json, vec![], "{}", Err(BodyError::NotJson), "no type"),
             (
-                Method::POST,
+                BodyForm::Json,
+                vec![(CONTENT_TYPE, "text/plain")],
+                "{}",
+                Err(BodyError::NotJson),
+                "another type",
+            ),
+            (
+                BodyForm::Json,
                 vec![JSON, (CONTENT_TYPE, "text/plain")],
                 "{}",
                 Err(BodyError::NotJson),
                 "two types",
             ),
             (
-                Method::POST,
+                BodyForm::Json,
                 vec![(CONTENT_TYPE, "application/json; charset=utf-16")],
                 "{}",
                 Err(BodyError::NotJson),
                 "another charset",
             ),
             (
-                Method::POST,
+                BodyForm::Json,
                 vec![(CONTENT_TYPE, "application/jsonp")],
                 "{}",
                 Err(BodyError::NotJson),
                 "a longer name",
             ),
-            (Method::GET, vec![], "", Ok(""), "no body on GET"),
-            (Method::GET, vec![JSON], "{}", Err(BodyError::Unexpected), "a body on GET"),
+            (
+                BodyForm::Json,
+                vec![JSON, (http::HeaderName::from_static("inference-header-content-length"), "2")],
+                "{}",
+                Err(BodyError::Binary),
+                "tensors after the JSON",
+            ),
+            (
+                BodyForm::Multipart,
+                vec![(CONTENT_TYPE, "Multipart/form-data; boundary=b")],
+                "--b--",
+                Ok("--b--"),
+                "a form",
+            ),
+            (BodyForm::Multipart, vec![JSON], "{}", Err(BodyError::NotForm), "no form"),
+            (
+                BodyForm::Json,
+                vec![(CONTENT_TYPE, "multipart/form-data; boundary=b")],
+                "--b--",
+                Err(BodyError::NotJson),
+                "a form where none is expected",
+            ),
+            (BodyForm::Empty, vec![], "", Ok(""), "no body on GET"),
+            (BodyForm::Empty, vec![JSON], "{}", Err(BodyError::Unexpected), "a body on GET"),
         ];
-        for (method, headers, body, expected, why) in rows {
-            assert_eq!(outcome(method, &headers, body).await, expected.map(Bytes::from), "{why}");
+        for (form, headers, body, expected, why) in rows {
+            assert_eq!(outcome(form, &headers, body).await, expected.map(Bytes::from), "{why}");
         }
     }
 
@@ -242,7 +292,7 @@ mod tests {
         }
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
         let bounds = Bounds { limit: 8, idle: Duration::from_millis(10), room: &room(8) };
-        let read = read(&Method::POST, &headers, Silent, bounds).await;
+        let read = read(BodyForm::Json, &headers, Silent, bounds).await;
         assert_eq!(read.unwrap_err(), BodyError::TooSlow);
     }
 
@@ -252,7 +302,7 @@ mod tests {
         let all = room(2 * UNIT as u64);
         let bounds = Bounds { limit: 1 << 20, idle: Duration::from_secs(1), room: &all };
         let ask =
-            |bytes: usize| read(&Method::POST, &headers, Full::new(Bytes::from(vec![b' '; bytes])), bounds);
+            |bytes: usize| read(BodyForm::Json, &headers, Full::new(Bytes::from(vec![b' '; bytes])), bounds);
         let (_, first) = ask(UNIT + 1).await.unwrap();
         assert_eq!(ask(1).await.unwrap_err(), BodyError::NoRoom, "the first one is still there");
         drop(first);

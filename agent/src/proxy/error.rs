@@ -73,12 +73,12 @@ impl Refusal {
                 RouteError::ModelUnknown => said(
                     StatusCode::NOT_FOUND,
                     "model-unknown",
-                    "no model has the name that the path begins with: use /<model>/v1/…",
+                    "no model has the name that the path begins with: use /<model>/ and the path as the model's server has it",
                 ),
                 RouteError::ModelNotNamed => said(
                     StatusCode::NOT_FOUND,
                     "model-not-named",
-                    "there is not exactly one model here: name it in the path, /<model>/v1/…",
+                    "there is not exactly one model here: name it in the path, before what the model's server has (/<model>/v1/…)",
                 ),
                 RouteError::EndpointUnknown => said(
                     StatusCode::NOT_FOUND,
@@ -139,7 +139,10 @@ impl Refusal {
                 let (status, code) = match error {
                     BodyError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large"),
                     BodyError::Encoded => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "encoding-not-accepted"),
-                    BodyError::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type-not-accepted"),
+                    BodyError::Binary => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "encoding-not-accepted"),
+                    BodyError::NotJson | BodyError::NotForm => {
+                        (StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type-not-accepted")
+                    }
                     BodyError::Unexpected => (StatusCode::BAD_REQUEST, "body-not-expected"),
                     BodyError::Incomplete => (StatusCode::BAD_REQUEST, "body-incomplete"),
                     BodyError::TooSlow => (StatusCode::REQUEST_TIMEOUT, "body-too-slow"),

@@ -14,8 +14,8 @@ use super::request_id::RequestId;
 use super::route::{self, Route};
 use super::upstream::Question;
 use super::{Policy, Proxy};
-use crate::identity::ClientCertificate;
-use crate::protocol::{self, Rewriting};
+use crate::identity::{ClientCertificate, Shown};
+use crate::protocol::{self, BodyForm, Dialect, Rewriting};
 use crate::traces::{Context, Span};
 use bailiwick_masking::Masker;
 use bailiwick_policy::{Ask, Name, Principal};
@@ -64,14 +64,16 @@ pub(super) async fn serve(proxy: &Proxy, client: Client, request: Request<Incomi
             first_token: served.first.map(|first| first.into_std().saturating_duration_since(since)),
         });
     };
-    match story(proxy, &policy, &client, &mut seen, request, &mut reply).await {
+    // Until the endpoint is known, and where there is none.
+    let mut dialect = Dialect::guess(request.uri().path());
+    match story(proxy, &policy, &client, &mut seen, &mut dialect, request, &mut reply).await {
         Ok(Told { receipt, last, status, outcome, reason, served }) => {
             count(&seen, outcome, reason.unwrap_or_default(), status, served);
             tracing::debug!(request = %seen.id, model = seen.model(), status = status.as_u16(), outcome, "served");
             reply.end(&receipt, last).await;
         }
         Err(Stopped::Refused(refusal)) => {
-            let said = refuse(ledger, &seen, &refusal, reply).await;
+            let said = refuse(ledger, &seen, dialect, &refusal, reply).await;
             count(&seen, "denied", said.code, said.status, Served::default());
         }
         // The trail failed after the model was asked: whatever was sent so far is cut, never ended.
@@ -88,6 +90,7 @@ async fn story(
     policy: &Policy,
     client: &Client,
     seen: &mut Seen,
+    dialect: &mut Dialect,
     request: Request<Incoming>,
     reply: &mut Reply,
 ) -> Result<Told, Stopped> {
@@ -105,10 +108,12 @@ async fn story(
     let route = route::find(settings, &head.method, &head.uri);
     if let Ok(route) = &route {
         seen.route(route);
+        *dialect = route.endpoint.dialect;
     }
 
     // Who is it?
-    let principal = policy.authenticator.authenticate(&head.headers, client.certificate.as_deref());
+    let keys = if *dialect == Dialect::Anthropic { Shown::TokenOrKey } else { Shown::Token };
+    let principal = policy.authenticator.authenticate(&head.headers, keys, client.certificate.as_deref());
     let principal = principal.await.map_err(|error| {
         seen.issuer(error.issuer.as_ref());
         Refusal::from(error)
@@ -130,6 +135,8 @@ async fn story(
     let (mask_request, mask_answer) =
         (masker(policy, &permit.masks().request)?, masker(policy, &permit.masks().response)?);
 
+    protocol::scan_path(&path, &mask_request).map_err(Refusal::from)?;
+
     // What do they ask, without who they are and what must not leave?
     let bounds = Bounds {
         limit: permit
@@ -142,18 +149,24 @@ async fn story(
         room: &proxy.room,
     };
     let (raw, _room) =
-        body::read(&head.method, &head.headers, incoming, bounds).await.map_err(Refusal::from)?;
+        body::read(endpoint.body, &head.headers, incoming, bounds).await.map_err(Refusal::from)?;
     let rewriting = Rewriting {
         identity: &settings.proxy.identity,
         caller: &principal,
         max_tokens: permit.limits().max_tokens,
+        server: model.server,
+        fetch_urls: model.fetch_urls,
     };
-    let asked = protocol::request(endpoint, &raw, &rewriting, &mask_request).map_err(Refusal::from)?;
-    let meter = (share.counts_tokens() || policy.counts()).then(|| Meter::new(raw.len()));
+    let content_type = headers::content_type(&head.headers);
+    let asked =
+        protocol::request(endpoint, content_type, &raw, &rewriting, &mask_request).map_err(Refusal::from)?;
+    // How many tokens a sound is, only the model can tell.
+    let text = if endpoint.body == BodyForm::Multipart { 0 } else { raw.len() };
+    let meter = (share.counts_tokens() || policy.counts()).then(|| Meter::new(text));
     if asked.streamed {
         share.stream().map_err(Refusal::from)?;
     }
-    let may_cost = asked.max_tokens.saturating_add(raw.len() as u64 / BYTES_A_TOKEN);
+    let may_cost = asked.max_tokens.saturating_add(text as u64 / BYTES_A_TOKEN);
     share.spend(may_cost, now).map_err(Refusal::from)?;
 
     // Whose it will be: a connection over which nothing is sent yet.
@@ -178,9 +191,17 @@ async fn story(
     let upstream = dialled.as_ref().ok().map(|dialled| dialled.name().to_string());
     let active = policy.metrics.begin(&model.name, asked.streamed, raw.len());
     drop(raw);
-    let question = Question { method: &head.method, path: &path, body: asked.body, streamed: asked.streamed };
+    let question = Question {
+        method: &head.method,
+        path: &path,
+        body: asked.body,
+        content_type: asked.content_type,
+        streamed: asked.streamed,
+        dialect: endpoint.dialect,
+        version: headers::api_version(endpoint.dialect, &head.headers),
+    };
     let removal = removal(proxy, policy, client, &principal, &admitted);
-    let call = Call { id: &seen.id, masker: mask_answer, limits, removal, meter };
+    let call = Call { id: &seen.id, dialect: endpoint.dialect, masker: mask_answer, limits, removal, meter };
     let ending = relay::relay(dialled, &admitted, question, call, reply).await;
     share.settle(ending.tokens.unwrap_or(0), Moment::now());
     active.answered(endpoint.name, ending.account.bytes, ending.tokens, ending.first);
@@ -244,11 +265,11 @@ impl From<Refusal> for Stopped {
 }
 
 /// Records a refusal and tells the caller, in that order. What the caller got.
-async fn refuse(ledger: &Ledger, seen: &Seen, refusal: &Refusal, reply: Reply) -> Said {
+async fn refuse(ledger: &Ledger, seen: &Seen, dialect: Dialect, refusal: &Refusal, reply: Reply) -> Said {
     let said = refusal.say();
     tracing::debug!(request = %seen.id, model = seen.model(), status = said.status.as_u16(), code = said.code, "refused");
     let words = |refusal: &Refusal, said: &Said| {
-        let body = protocol::error_body(said.status, said.code, &said.message, seen.id.as_str());
+        let body = protocol::error_in(dialect, said.status, said.code, &said.message, seen.id.as_str());
         (headers::for_refusal(refusal, said, &seen.id), body)
     };
     match ledger.deny(seen, &said).await {

@@ -3,17 +3,21 @@
 use super::error::{Refusal, Said};
 use super::limits::Limits;
 use super::request_id::RequestId;
-use bytes::Bytes;
+use super::upstream::Question;
+use crate::protocol::Dialect;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH,
     CONTENT_TYPE, HOST, HeaderName, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE,
 };
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 
 /// The request's name, for the caller, its support and the auditor.
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Asks proxies in front of this one (nginx and its kin) not to collect a stream before passing it on.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// The version of Anthropic's API.
+const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
@@ -32,26 +36,48 @@ pub(super) fn fits(headers: &HeaderMap, limits: &Limits) -> bool {
     headers.len() <= limits.headers && bytes <= limits.header_bytes as usize
 }
 
+/// The version of Anthropic's API that a request is written for, if it is a date as those are: the one header of a caller's
+/// that a model needs.
+pub(super) fn api_version(dialect: Dialect, headers: &HeaderMap) -> Option<HeaderValue> {
+    let date = |value: &&HeaderValue| {
+        value.len() == 10
+            && value.as_bytes().iter().enumerate().all(|(at, byte)| match at {
+                4 | 7 => *byte == b'-',
+                _ => byte.is_ascii_digit(),
+            })
+    };
+    let mut values = headers.get_all(&ANTHROPIC_VERSION).iter();
+    match (dialect, values.next(), values.next()) {
+        (Dialect::Anthropic, Some(one), None) => Some(one).filter(date).cloned(),
+        _ => None,
+    }
+}
+
 /// The model's request: nothing of the caller's but what `protocol` made of its body.
 pub(super) fn for_model(
-    method: &Method,
-    path: &str,
+    question: &Question<'_>,
     host: &HeaderValue,
     authorization: Option<HeaderValue>,
-    body: &Bytes,
-    streamed: bool,
 ) -> Option<Request<()>> {
     let mut request = Request::new(());
-    *request.method_mut() = method.clone();
-    *request.uri_mut() = path.parse::<Uri>().ok()?;
+    *request.method_mut() = question.method.clone();
+    *request.uri_mut() = question.path.parse::<Uri>().ok()?;
     let headers = request.headers_mut();
     headers.insert(HOST, host.clone());
-    headers.insert(ACCEPT, if streamed { HeaderValue::from_static("text/event-stream") } else { JSON });
+    let accept = match (question.streamed, question.dialect) {
+        (false, _) => JSON,
+        (true, Dialect::Ollama) => HeaderValue::from_static("application/x-ndjson"),
+        (true, _) => HeaderValue::from_static("text/event-stream"),
+    };
+    headers.insert(ACCEPT, accept);
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    if !body.is_empty() {
-        headers.insert(CONTENT_TYPE, JSON);
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    if !question.body.is_empty() {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_str(&question.content_type).ok()?);
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(question.body.len()));
+    }
+    if let Some(version) = &question.version {
+        headers.insert(ANTHROPIC_VERSION, version.clone());
     }
     if let Some(mut credential) = authorization {
         credential.set_sensitive(true);
@@ -136,14 +162,41 @@ pub(super) fn kind(content_type: Option<&str>) -> Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
+    use http::Method;
+
+    #[test]
+    fn only_the_date_of_an_api_reaches_the_model() {
+        for (dialect, values, passes, why) in [
+            (Dialect::Anthropic, &["2023-06-01"][..], true, "as it should be"),
+            (Dialect::OpenAi, &["2023-06-01"], false, "where it means nothing"),
+            (Dialect::Anthropic, &[], false, "none"),
+            (Dialect::Anthropic, &["2023-06-01", "2024-06-01"], false, "two"),
+            (Dialect::Anthropic, &["alice-2023"], false, "a text of ten letters"),
+            (Dialect::Anthropic, &["2023-06-01; alice"], false, "more than a date"),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(ANTHROPIC_VERSION, HeaderValue::from_static(value));
+            }
+            assert_eq!(api_version(dialect, &headers).is_some(), passes, "{why}");
+        }
+    }
 
     #[test]
     fn the_models_request_has_these_headers_and_no_other() {
         let host = HeaderValue::from_static("127.0.0.1:8000");
         let credential = HeaderValue::from_static("Bearer secret");
-        let body = Bytes::from_static(b"{}");
-        let request =
-            for_model(&Method::POST, "/v1/chat/completions", &host, Some(credential), &body, true).unwrap();
+        let question = Question {
+            method: &Method::POST,
+            path: "/v1/chat/completions",
+            body: Bytes::from_static(b"{}"),
+            content_type: "application/json".into(),
+            streamed: true,
+            dialect: Dialect::OpenAi,
+            version: None,
+        };
+        let request = for_model(&question, &host, Some(credential)).unwrap();
         let mut lines: Vec<_> = request
             .headers()
             .iter()

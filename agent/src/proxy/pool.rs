@@ -218,6 +218,7 @@ mod tests {
                 fall: 1,
                 rise: 1,
             }),
+            fetch_urls: false,
         };
         Pool::new(&model, None, None).unwrap()
     }
@@ -277,6 +278,7 @@ mod tests {
                 backup: true,
             }],
             health: None,
+            fetch_urls: false,
         };
         let after = Pool::new(&model, None, Some(&before)).unwrap();
         assert_eq!(after.servers[1].health().cause(), Some(Cause::Silent), "the same server");

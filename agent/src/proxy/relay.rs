@@ -8,7 +8,7 @@ use super::removal::Removal;
 use super::reply::{Gone, Last, Reply};
 use super::request_id::RequestId;
 use super::upstream::{Dialled, ModelAnswer, Question, UpstreamError};
-use crate::protocol::{self, Answer, ProtocolError};
+use crate::protocol::{self, Answer, Dialect, ProtocolError};
 use bailiwick_masking::{Findings, Masker};
 use bytes::{Bytes, BytesMut};
 use http::{Response, StatusCode};
@@ -26,6 +26,8 @@ const DONE: [&[u8]; 2] = [b"data: [DONE]", b"data:[DONE]"];
 /// What a relay needs besides the model and the caller.
 pub(super) struct Call<'a> {
     pub(super) id: &'a RequestId,
+    /// What the caller speaks.
+    pub(super) dialect: Dialect,
     /// For the answer.
     pub(super) masker: Masker,
     pub(super) limits: &'a Limits,
@@ -71,7 +73,8 @@ pub(super) async fn relay(
     call: Call<'_>,
     reply: &mut Reply,
 ) -> Ending {
-    let mut relay = Relay::new(call, question.streamed, reply);
+    let commented = question.streamed && call.dialect.streams_events();
+    let mut relay = Relay::new(call, commented, reply);
     match relay.run(dialled, admitted, question).await {
         Ok(last) => relay.ending(Outcome::Complete, None, last),
         Err(stop) => relay.stopped(stop),
@@ -81,7 +84,7 @@ pub(super) async fn relay(
 struct Relay<'a> {
     call: Call<'a>,
     reply: &'a mut Reply,
-    /// The caller asked for a stream, and so can read comments in one.
+    /// The caller asked for a stream of events, and so can read comments in one.
     streamed: bool,
     pings: Interval,
     status: StatusCode,
@@ -270,7 +273,8 @@ impl<'a> Relay<'a> {
             Last::Tail(self.error_event(&error))
         } else {
             let head = headers::for_caller(status, Kind::Json, self.call.id, None);
-            Last::Whole(head, protocol::error_body(status, code, &error.message, self.call.id.as_str()))
+            let (dialect, id) = (self.call.dialect, self.call.id.as_str());
+            Last::Whole(head, protocol::error_in(dialect, status, code, &error.message, id))
         };
         let mut ending = self.ending(outcome, Some(code), last);
         ending.account.status = status;

@@ -24,28 +24,47 @@ pub(super) enum RouteError {
     EndpointUnknown,
 }
 
-/// `/<model>/v1/…` names the model; `/v1/…` will do where there is exactly one.
+/// What paths of model servers begin with.
+const ROOTS: [&str; 9] =
+    ["v1", "v2", "api", "generate", "generate_stream", "info", "rerank", "reranking", "score"];
+
+/// `/<model>/v1/…` names the model; `/v1/…`, `/api/…` and the other [`ROOTS`] will do where there is exactly one.
 pub(super) fn find(settings: &Settings, method: &Method, uri: &Uri) -> Result<Route, RouteError> {
     let path = uri.path();
     if !is_canonical(path) {
         return Err(RouteError::NotCanonical);
     }
-    if uri.query().is_some() {
+    if uri.query().is_some_and(|query| !says_nothing(path, query)) {
         return Err(RouteError::Query);
     }
-    let (model, path) = if path.starts_with("/v1/") {
-        let mut models = settings.models.values();
-        match (models.next(), models.next()) {
-            (Some(only), None) => (only, path),
-            _ => return Err(RouteError::ModelNotNamed),
-        }
-    } else {
-        let (name, rest) = split_first(path).ok_or(RouteError::EndpointUnknown)?;
-        let name = Name::new(name).map_err(|_| RouteError::ModelUnknown)?;
-        (settings.models.get(&name).ok_or(RouteError::ModelUnknown)?, rest)
+    let route = |model: &Arc<Model>, path: &str| {
+        let endpoint = protocol::find(model.server, method, path)?;
+        Some(Route { model: Arc::clone(model), endpoint, path: path.to_owned() })
     };
-    let endpoint = protocol::find(model.server, method, path).ok_or(RouteError::EndpointUnknown)?;
-    Ok(Route { model: Arc::clone(model), endpoint, path: path.to_owned() })
+    let mut named = false;
+    if let Some((name, rest)) = split_first(path) {
+        let model = Name::new(name).ok().and_then(|name| settings.models.get(&name));
+        if let Some(found) = model.and_then(|model| route(model, rest)) {
+            return Ok(found);
+        }
+        named = model.is_some();
+    }
+    let first = path.split('/').nth(1).unwrap_or_default();
+    if !ROOTS.contains(&first) {
+        let is_whole = split_first(path).is_none();
+        return Err(if named || is_whole { RouteError::EndpointUnknown } else { RouteError::ModelUnknown });
+    }
+    let mut models = settings.models.values();
+    match (models.next(), models.next()) {
+        (Some(only), None) => route(only, path).ok_or(RouteError::EndpointUnknown),
+        _ if named => Err(RouteError::EndpointUnknown),
+        _ => Err(RouteError::ModelNotNamed),
+    }
+}
+
+/// The one query that clients add of themselves (Anthropic's, for what is not final in their API): it is left out.
+fn says_nothing(path: &str, query: &str) -> bool {
+    query == "beta=true" && (path.ends_with("/v1/messages") || path.ends_with("/v1/messages/count_tokens"))
 }
 
 /// `/first/rest` → `first`, `/rest`.
@@ -90,6 +109,19 @@ mod tests {
         ];
         for (path, expected, why) in rows {
             assert_eq!(is_canonical(path), expected, "{why}: {path:?}");
+        }
+    }
+
+    #[test]
+    fn one_query_is_left_out_and_no_other() {
+        for (path, query, nothing) in [
+            ("/v1/messages", "beta=true", true),
+            ("/llama/v1/messages/count_tokens", "beta=true", true),
+            ("/v1/messages", "beta=true&x=alice", false),
+            ("/v1/messages", "", false),
+            ("/v1/chat/completions", "beta=true", false),
+        ] {
+            assert_eq!(says_nothing(path, query), nothing, "{path}?{query}");
         }
     }
 

@@ -7,6 +7,7 @@ use super::ledger::Admitted;
 use super::limits::Limits;
 use super::unix_socket::{self, DialError};
 use crate::config::settings::{HealthCheck, ModelAddress, Replica};
+use crate::protocol::Dialect;
 use crate::secret;
 use bailiwick_kernel::slice_path;
 use bailiwick_policy::Name;
@@ -16,6 +17,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -65,7 +67,26 @@ pub(super) struct Question<'a> {
     pub(super) method: &'a Method,
     pub(super) path: &'a str,
     pub(super) body: Bytes,
+    pub(super) content_type: Cow<'static, str>,
     pub(super) streamed: bool,
+    pub(super) dialect: Dialect,
+    /// Of the API, where its servers ask for that.
+    pub(super) version: Option<HeaderValue>,
+}
+
+impl<'a> Question<'a> {
+    /// A GET of the agent's own, in which nothing is a caller's.
+    fn plain(path: &'a str) -> Self {
+        Self {
+            method: &Method::GET,
+            path,
+            body: Bytes::new(),
+            content_type: Cow::Borrowed(""),
+            streamed: false,
+            dialect: Dialect::OpenAi,
+            version: None,
+        }
+    }
 }
 
 /// The head of the model's answer, and the body as it comes. Dropping it closes the connection, and so
@@ -160,11 +181,10 @@ impl Upstream {
     pub(super) async fn check(&self, check: &HealthCheck, limits: &Limits) -> Result<(), Cause> {
         let asked = async {
             let authorization = self.authorization.clone();
-            let empty = Bytes::new();
+            let question = Question::plain(&check.path);
             let request =
-                headers::for_model(&Method::GET, &check.path, &self.host, authorization, &empty, false)
-                    .ok_or(UpstreamError::Unaskable)?;
-            let request = request.map(|()| Full::new(empty));
+                headers::for_model(&question, &self.host, authorization).ok_or(UpstreamError::Unaskable)?;
+            let request = request.map(|()| Full::new(question.body));
             match self.socket(limits).await? {
                 Socket::Port(socket) => ask(socket, request, limits).await,
                 Socket::Unix(socket) => ask(socket, request, limits).await,
@@ -220,13 +240,12 @@ impl Dialled<'_> {
         limits: &Limits,
     ) -> Result<ModelAnswer, UpstreamError> {
         let Self { server, socket, under_way } = self;
-        let Question { method, path, body, streamed } = question;
         let authorization = server.authorization.clone();
-        let request = headers::for_model(method, path, &server.host, authorization, &body, streamed)
-            .ok_or(UpstreamError::Unaskable)?;
+        let request =
+            headers::for_model(&question, &server.host, authorization).ok_or(UpstreamError::Unaskable)?;
         tracing::trace!(model = %admitted.permit().model(), rule = %admitted.permit().rule(), "forwarding");
 
-        let request = request.map(|()| Full::new(body));
+        let request = request.map(|()| Full::new(question.body));
         let answer = match socket {
             Socket::Port(socket) => ask(socket, request, limits).await,
             Socket::Unix(socket) => ask(socket, request, limits).await,

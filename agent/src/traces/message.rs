@@ -70,6 +70,7 @@ fn of(span: &Span) -> Option<Value> {
 fn operation(endpoint: &'static str) -> &'static str {
     match endpoint {
         "completions" => "text_completion",
+        "responses" | "messages" => "chat",
         other => other,
     }
 }

@@ -125,7 +125,9 @@ impl Streams {
         }
     }
 
-    /// From now on only pieces of connections that are made from now on count as flowing.
+    /// From now on only pieces of connections that are made from now on count as flowing, for as long as these last. To be
+    /// called before the agent is killed: once it is dead, the next one may have a caller before this returns, whose stream
+    /// would then never count.
     pub(crate) fn forget(&self) {
         self.shared.life.fetch_add(1, Ordering::SeqCst);
         for flows in &self.shared.flowing {
@@ -170,6 +172,7 @@ impl Caller {
         let mut pause = PAUSE;
         loop {
             let (began, ending) = self.stream().await;
+            self.shared.flowing[self.number].store(false, Ordering::SeqCst);
             *self.shared.endings.lock().unwrap().entry(ending).or_default() += 1;
             if began {
                 self.shared.cut.fetch_add(1, Ordering::Relaxed);

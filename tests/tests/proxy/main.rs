@@ -5,6 +5,7 @@
 mod answers;
 mod attacks;
 mod callers;
+mod dialects;
 mod endings;
 mod impostors;
 mod metrics;

@@ -283,6 +283,7 @@ fn settings(
                 credential: Some(credential),
                 replicas: Vec::new(),
                 health: None,
+                fetch_urls: false,
             }),
         )]),
         proxy: settings::Proxy {

@@ -16,9 +16,6 @@ use std::sync::Arc;
 /// The agent's own scope; no model or workload may have its name.
 const AGENT: &str = "agent";
 
-const SERVERS: [(&str, ServerPreset); 3] =
-    [("openai", ServerPreset::OpenAi), ("vllm", ServerPreset::Vllm), ("llama.cpp", ServerPreset::LlamaCpp)];
-
 /// What came out: the models, and what the kernel is told of them and of all others.
 pub(super) struct Scopes {
     pub(super) models: BTreeMap<Name, Arc<Model>>,
@@ -52,8 +49,10 @@ pub(super) fn compile(
     for model in &raw.models {
         let name = model.name.as_ref().and_then(|name| ground.name(name, report));
         let slice = model.slice.as_ref().and_then(|slice| Some((&slice.value, ground.slice(slice, report)?)));
-        let server =
-            model.server.as_ref().and_then(|server| word(server, "a model server", &SERVERS, report));
+        let server = model
+            .server
+            .as_ref()
+            .and_then(|server| word(server, "a model server", &ServerPreset::ALL, report));
         let called = model.name.as_ref().map_or("?", |name| name.value.as_str());
         let upstream =
             ground.address(model.port.as_ref(), model.socket.as_ref(), called, host, report, warnings);
@@ -75,6 +74,7 @@ pub(super) fn compile(
                 credential: credential.clone(),
                 replicas: upstreams::compile(model, credential.as_ref(), &mut ground, host, report, warnings),
                 health,
+                fetch_urls: model.fetch_urls.as_ref().is_some_and(|flag| flag.value),
             };
             scopes.extend(held(&settled, &cgroup, &egress, &peers));
             models.insert(name, Arc::new(settled));

@@ -4,8 +4,9 @@ use super::super::host::HostFacts;
 use super::super::settings::{Datasets, Settings};
 use super::issuers::is_on_this_host;
 use crate::identity::okta::is_org_server;
+use crate::protocol::offers;
 use bailiwick_kernel::ScopeKind;
-use bailiwick_policy::{AccessRule, Mode, Name, Origin, Principal};
+use bailiwick_policy::{AccessRule, Mode, Name, Operation, Origin, Principal};
 use bailiwick_regions::{Metadata, today};
 use std::sync::Arc;
 
@@ -118,6 +119,26 @@ fn about_access(settings: &Settings, warnings: &mut Vec<String>) {
             "access rule \"{rule}\" never decides, since \"{earlier}\" before it matches all that it does; \
              put it before \"{earlier}\" or take it out"
         ));
+    }
+    for rule in settings.access.rules() {
+        let offered = |operation: &Operation| {
+            let models = rule.models.iter().filter_map(|name| settings.models.get(name));
+            models.into_iter().any(|model| offers(model.server, *operation))
+        };
+        let dead: Vec<_> = rule
+            .endpoints
+            .iter()
+            .flatten()
+            .filter(|operation| !offered(operation))
+            .map(|o| o.as_str())
+            .collect();
+        if !dead.is_empty() {
+            warnings.push(format!(
+                "access rule \"{}\" opens {}, which no server of its models has; take it out, or see [[model]] server",
+                rule.name,
+                dead.join(", ")
+            ));
+        }
     }
     for model in settings.models.keys() {
         if !settings.access.rules().iter().any(|rule| rule.models.contains(model)) {
