@@ -7,6 +7,7 @@
 //!             ├─▶ egress::report  kernel events → journal, trail and register
 //!             ├─▶ freshness       datasets that are too old → journal and trail
 //!             ├─▶ control         what root hands over for the trail and asks about the servers, at a Unix socket
+//!             ├─▶ preflight       what the servers' own settings leave open, once each → the log
 //!             ├─▶ traces          one span a request, where the config says so
 //!             ├─▶ metrics         health, readiness and numbers, where the config says so
 //!             └─▶ proxy::serve    the only way in
@@ -21,11 +22,12 @@
 
 use crate::cli::RELOAD_REFUSED;
 use crate::config::settings::Settings;
-use crate::control::{self as handing_over, Control};
+use crate::control::{self as handing_over, Asking, Control, Known};
 use crate::egress::register::{self, Bounds, RegisterError, Store};
 use crate::identity::Timing;
-use crate::metrics::{Listener, Metrics, Sources, Validity};
-use crate::proxy::{Limits, Policy, Proof, Witness};
+use crate::metrics::{Listener, Metrics, Sources};
+use crate::preflight;
+use crate::proxy::{Limits, Policy, Proof, UpstreamHealth, Witness};
 use crate::reload::{Load, Reload};
 use crate::watch::{self as watching, Watch};
 use crate::{egress, freshness, proxy, traces};
@@ -129,6 +131,7 @@ pub async fn run(settings: Settings, site: &Site, load: Load) -> Result<(), AppE
     };
     let mut following = tokio::spawn(Watch::new(guard, log.clone(), Arc::clone(&metrics)).run(ordered));
     let listening_for_root = hand_overs(&log, current.clone());
+    let warning = tokio::spawn(preflight::warn_once(current.clone(), site.cgroup_root.clone()));
     let serving = proxy::serve_current(current, log.clone(), Limits::default(), ready, stopping);
     let mut serving = tokio::spawn(serving);
     let reload = Reload { load, policy, settings: sender, orders, log: log.clone() };
@@ -166,6 +169,7 @@ pub async fn run(settings: Settings, site: &Site, load: Load) -> Result<(), AppE
         tracing::error!("the proxy did not drain cleanly");
     }
     fresh.abort();
+    warning.abort();
     // Last, since what is refused meanwhile is told, too.
     let _ = leave.send(true);
     if !reporting.is_finished() && (&mut reporting).await.is_err() {
@@ -198,15 +202,26 @@ fn host_of(settings: &Settings) -> &str {
 fn hand_overs(log: &Log, policy: watch::Receiver<Arc<Policy>>) -> Option<tokio::task::JoinHandle<()>> {
     let place = handing_over::place();
     match Control::bind(&place) {
-        Ok(control) => {
-            let known = Arc::new(move || policy.borrow().upstream_health());
-            Some(tokio::spawn(control.serve(log.clone(), known)))
-        }
+        Ok(control) => Some(tokio::spawn(control.serve(log.clone(), Arc::new(Servers(policy))))),
         Err(error) => {
             let place = place.display();
             tracing::warn!(%error, "no control socket at {place}: `bailiwick selftest` cannot record its result while this agent runs");
             None
         }
+    }
+}
+
+/// The servers of the policy in force.
+struct Servers(watch::Receiver<Arc<Policy>>);
+
+impl Known for Servers {
+    fn upstreams(&self) -> Vec<UpstreamHealth> {
+        self.0.borrow().upstream_health()
+    }
+
+    fn settings(&self) -> Asking {
+        let policy = Arc::clone(&self.0.borrow());
+        Box::pin(preflight::ask_all(policy))
     }
 }
 
@@ -219,8 +234,7 @@ fn tell(
     stopping: watch::Receiver<bool>,
 ) -> std::io::Result<Option<tokio::task::JoinHandle<()>>> {
     let Some(at) = &settings.metrics else { return Ok(None) };
-    let certificate = Validity::of_file(&settings.proxy.tls.certificate);
-    let sources = Sources { policy, log: log.clone(), certificate, stopping };
+    let sources = Sources { policy, log: log.clone(), stopping };
     let listener = Listener::bind(at, Arc::clone(metrics), sources)?;
     Ok(Some(tokio::spawn(listener.serve())))
 }

@@ -4,6 +4,7 @@
 //!   bailiwick selftest ──evidence, one line of JSON──▶ /run/bailiwick/control ──▶ trail: `self-test`
 //!                      ◀──── recorded, or why not ────
 //!   bailiwick status   ──how are the models' servers?──▶  ◀── as requests and checks have told ──
+//!   bailiwick check --host ──what do their answers leave open?──▶  ◀── asked at that moment ──
 //! ```
 //!
 //! The audit trail has one writer, and while the agent runs it is the agent. What others have to say of this host therefore
@@ -17,11 +18,12 @@
 //!   from here into the trail.
 //! - A refusal is said to the peer, with the reason, and changes nothing.
 //!
-//! What it does not do: it takes no orders, and what it tells is what no kernel knows: how the models' servers stand. What is
-//! guarded is read from the kernel (law 7), a reload is a signal.
+//! What it does not do: it takes no orders, and what it tells is what no kernel knows: how the models' servers stand, and what
+//! they answer to the agent, to whom alone they may. What is guarded is read from the kernel (law 7), a reload is a signal.
 
 mod socket;
 
+use crate::preflight::Asked;
 use crate::proxy::UpstreamHealth;
 use crate::selftest::Evidence;
 use bailiwick_audit::Log;
@@ -32,7 +34,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-pub use socket::{Control, Known};
+pub use socket::{Asking, Control, Known};
 
 /// Where systemd makes the service's runtime directory, for those who do not run in the service.
 const SHIPPED_DIRECTORY: &str = "/run/bailiwick";
@@ -53,6 +55,8 @@ enum Request {
     SelfTest(Evidence),
     /// Tell how the models' servers stand.
     Upstreams,
+    /// Ask them what their settings leave open.
+    Settings,
 }
 
 /// What became of it.
@@ -63,6 +67,8 @@ enum Answer {
     Recorded,
     /// How they stand.
     Upstreams(Vec<UpstreamHealth>),
+    /// What they leave open.
+    Settings(Vec<Asked>),
     /// It is not, and why.
     Refused(String),
 }
@@ -103,7 +109,7 @@ pub fn place() -> PathBuf {
 pub fn hand_over(path: &Path, evidence: &Evidence) -> Result<(), ControlError> {
     match ask(path, &Request::SelfTest(evidence.clone()))? {
         Answer::Recorded => Ok(()),
-        Answer::Upstreams(_) => Err(ControlError::AnotherVersion(path.to_owned())),
+        Answer::Upstreams(_) | Answer::Settings(_) => Err(ControlError::AnotherVersion(path.to_owned())),
         Answer::Refused(why) => Err(ControlError::Refused(why)),
     }
 }
@@ -115,7 +121,19 @@ pub fn hand_over(path: &Path, evidence: &Evidence) -> Result<(), ControlError> {
 pub fn upstreams(path: &Path) -> Result<Vec<UpstreamHealth>, ControlError> {
     match ask(path, &Request::Upstreams)? {
         Answer::Upstreams(told) => Ok(told),
-        Answer::Recorded => Err(ControlError::AnotherVersion(path.to_owned())),
+        Answer::Recorded | Answer::Settings(_) => Err(ControlError::AnotherVersion(path.to_owned())),
+        Answer::Refused(why) => Err(ControlError::Refused(why)),
+    }
+}
+
+/// Has the agent that listens at `path` ask the models' servers what their settings leave open.
+///
+/// # Errors
+/// [`ControlError`]; then nobody knows.
+pub fn settings(path: &Path) -> Result<Vec<Asked>, ControlError> {
+    match ask(path, &Request::Settings)? {
+        Answer::Settings(asked) => Ok(asked),
+        Answer::Recorded | Answer::Upstreams(_) => Err(ControlError::AnotherVersion(path.to_owned())),
         Answer::Refused(why) => Err(ControlError::Refused(why)),
     }
 }
@@ -151,18 +169,19 @@ async fn converse(
     mut stream: tokio::net::UnixStream,
     admitted: u32,
     log: &Log,
-    known: &Known,
+    known: &dyn Known,
 ) -> io::Result<()> {
     let answer = match judge(&mut stream, admitted).await {
         Ok(Request::SelfTest(evidence)) => match log.append(evidence.record("agent")).await {
             Ok(_) => Answer::Recorded,
             Err(error) => Answer::Refused(format!("the audit trail: {error}")),
         },
-        Ok(Request::Upstreams) => Answer::Upstreams(known()),
+        Ok(Request::Upstreams) => Answer::Upstreams(known.upstreams()),
+        Ok(Request::Settings) => Answer::Settings(known.settings().await),
         Err(why) => Answer::Refused(why),
     };
     match &answer {
-        Answer::Upstreams(_) => {}
+        Answer::Upstreams(_) | Answer::Settings(_) => {}
         Answer::Recorded => tracing::info!("the result of a selftest was recorded"),
         Answer::Refused(why) => tracing::warn!("a request at the control socket was refused: {why}"),
     }
@@ -189,7 +208,7 @@ async fn judge(stream: &mut tokio::net::UnixStream, admitted: u32) -> Result<Req
     })?;
     match &request {
         Request::SelfTest(evidence) => evidence.check().map_err(str::to_owned)?,
-        Request::Upstreams => {}
+        Request::Upstreams | Request::Settings => {}
     }
     Ok(request)
 }
@@ -233,7 +252,7 @@ mod tests {
             let control = Control::bind(&path).unwrap().admitting(admitted);
             let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
             assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700), "for root alone");
-            let serving = tokio::spawn(control.serve(log.clone(), Arc::new(|| vec![server()])));
+            let serving = tokio::spawn(control.serve(log.clone(), Arc::new(Servers)));
             let at = path.clone();
             let got = tokio::task::spawn_blocking(move || ask(&at)).await.unwrap();
             serving.abort();
@@ -244,6 +263,20 @@ mod tests {
         assert!(!path.exists(), "nothing stays");
         let records = bailiwick_audit::records(&trail).unwrap();
         (got, records.into_iter().map(|(_, record)| String::from_utf8(record).unwrap()).collect())
+    }
+
+    struct Servers;
+
+    impl Known for Servers {
+        fn upstreams(&self) -> Vec<UpstreamHealth> {
+            vec![server()]
+        }
+
+        fn settings(&self) -> Asking {
+            let (model, upstream) = ("llama".to_owned(), "llama-b".to_owned());
+            let silent = Some("it did not answer in time".to_owned());
+            Box::pin(async { vec![Asked { model, upstream, cautions: Vec::new(), silent }] })
+        }
     }
 
     fn server() -> UpstreamHealth {
@@ -262,6 +295,9 @@ mod tests {
     fn how_the_servers_stand_is_told_and_recorded_nowhere() {
         let (got, trail) = with_agent(own_id(), upstreams);
         assert_eq!(got.unwrap(), [server()]);
+        assert_eq!(trail, Vec::<String>::new());
+        let (got, trail) = with_agent(own_id(), settings);
+        assert_eq!(got.unwrap()[0].upstream, "llama-b");
         assert_eq!(trail, Vec::<String>::new());
         let (got, _) = with_agent(own_id() + 1, upstreams);
         assert!(got.unwrap_err().to_string().contains("root alone"));

@@ -70,8 +70,6 @@ pub struct Sources {
     pub policy: watch::Receiver<Arc<Policy>>,
     /// The trail.
     pub log: Log,
-    /// The proxy's certificate.
-    pub certificate: Option<Validity>,
     /// True once the agent is to stop.
     pub stopping: watch::Receiver<bool>,
 }

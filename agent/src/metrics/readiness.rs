@@ -61,7 +61,10 @@ impl Metrics {
                 "trail",
                 sources.log.check().err().map(|_| "the audit trail cannot be written".to_owned()),
             ),
-            Check::of("certificate", certificate(sources.certificate, OffsetDateTime::now_utc())),
+            Check::of(
+                "certificate",
+                certificate(sources.policy.borrow().certificate(), OffsetDateTime::now_utc()),
+            ),
             Check::of("upstreams", upstreams(sources)),
             Check::of("draining", sources.stopping.borrow().then(|| "the agent is stopping".to_owned())),
         ];

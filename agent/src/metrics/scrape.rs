@@ -129,7 +129,7 @@ impl Told {
             let age = i64::from(dataset.age(today)) * 86_400;
             self.dataset_age.with_label_values(&[dataset.name.to_string().as_str()]).set(age);
         }
-        self.expiry.set(sources.certificate.map_or(0, |validity| validity.until.unix_timestamp()));
+        self.expiry.set(policy.certificate().map_or(0, |validity| validity.until.unix_timestamp()));
         self.ready.set(i64::from(metrics.readiness(sources).ready));
         alone
     }

@@ -76,6 +76,7 @@ pub use impostor::{Proof, Witness};
 pub use limits::Limits;
 pub use policy::Policy;
 pub use pool::UpstreamHealth;
+pub use upstream::Heard;
 
 use crate::config::settings::Settings;
 use crate::identity::Timing;

@@ -2,12 +2,15 @@
 //! neither cuts nor bends what is under way.
 
 use super::impostor::Witness;
+use super::limits::Limits;
 use super::pool::{Pool, UpstreamHealth};
+use super::upstream::Heard;
 use crate::config::settings::Settings;
 use crate::identity::{Authenticator, Timing};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Validity};
 use crate::traces::Tracer;
 use bailiwick_policy::Name;
+use http::Method;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -21,6 +24,8 @@ pub struct Policy {
     pub(super) upstreams: BTreeMap<Name, Pool>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) tracer: Option<Tracer>,
+    /// Of the proxy's certificate, as its file was when this policy was made.
+    certificate: Option<Validity>,
     timing: Timing,
     witness: Option<Arc<dyn Witness>>,
 }
@@ -47,6 +52,7 @@ impl Policy {
         authenticator.read_secrets()?;
         let upstreams = upstreams(&settings, witness.as_ref(), None)?;
         Ok(Self {
+            certificate: Validity::of_file(&settings.proxy.tls.certificate),
             upstreams,
             authenticator,
             settings,
@@ -82,7 +88,9 @@ impl Policy {
         let witness = self.witness.clone();
         let upstreams = upstreams(&settings, witness.as_ref(), Some(&self.upstreams))?;
         let (metrics, tracer) = (Arc::clone(&self.metrics), self.tracer.clone());
-        Ok(Self { upstreams, authenticator, settings, timing: self.timing, witness, metrics, tracer })
+        let certificate = Validity::of_file(&settings.proxy.tls.certificate);
+        let timing = self.timing;
+        Ok(Self { upstreams, authenticator, settings, timing, witness, metrics, tracer, certificate })
     }
 
     /// Has the issuers' keys fetched that are not there yet. Call it inside a runtime.
@@ -96,10 +104,34 @@ impl Policy {
         &self.metrics
     }
 
+    /// From when to when the proxy's certificate is valid, as its file was at the start or at the last reload; `None` where it
+    /// cannot be read.
+    #[must_use]
+    pub fn certificate(&self) -> Option<Validity> {
+        self.certificate
+    }
+
     /// How each server of each model stands, as far as requests and checks have told.
     #[must_use]
     pub fn upstream_health(&self) -> Vec<UpstreamHealth> {
         self.upstreams.values().flat_map(Pool::standing).collect()
+    }
+
+    /// Asks one server of a model something of the agent's own: the guarded way that requests go, and with nothing of a
+    /// caller's. It counts for nothing in what is known of the server's health.
+    ///
+    /// # Errors
+    /// why there is no answer, in words that hold nothing of one
+    pub async fn ask(
+        &self,
+        model: &Name,
+        server: &Name,
+        method: &Method,
+        path: &str,
+    ) -> Result<Heard, String> {
+        let server = self.upstreams.get(model).and_then(|pool| pool.server(server));
+        let server = server.ok_or_else(|| "the config does not have it".to_owned())?;
+        server.ask(method, path, &Limits::default()).await.map_err(|cause| cause.to_string())
     }
 
     /// Whether anybody can read what is counted, so that counting tokens is worth its cost.

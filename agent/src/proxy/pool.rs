@@ -91,6 +91,11 @@ impl Pool {
         })
     }
 
+    /// One of them.
+    pub(super) fn server(&self, name: &Name) -> Option<&Upstream> {
+        self.servers.iter().find(|server| server.name() == name)
+    }
+
     /// A connection to the server whose turn it is, or to the next that takes one. Nothing is sent.
     pub(super) async fn connect(&self, limits: &Limits) -> Result<Dialled<'_>, Unanswered> {
         let mut impostor = None;

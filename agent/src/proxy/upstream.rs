@@ -13,7 +13,7 @@ use bailiwick_kernel::slice_path;
 use bailiwick_policy::Name;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -30,6 +30,18 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
+
+/// Bytes of an answer that the agent reads for itself; a list of endpoints is the longest.
+const LONGEST_HEARD: usize = 4 * 1024 * 1024;
+
+/// What a server answers to a question of the agent's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// The status.
+    pub status: u16,
+    /// The body; empty where it broke off or was too long.
+    pub body: Bytes,
+}
 
 /// Where a model's server is reached, and as whom.
 pub(super) struct Upstream {
@@ -75,10 +87,10 @@ pub(super) struct Question<'a> {
 }
 
 impl<'a> Question<'a> {
-    /// A GET of the agent's own, in which nothing is a caller's.
-    fn plain(path: &'a str) -> Self {
+    /// One of the agent's own, in which nothing is a caller's.
+    fn plain(method: &'a Method, path: &'a str) -> Self {
         Self {
-            method: &Method::GET,
+            method,
             path,
             body: Bytes::new(),
             content_type: Cow::Borrowed(""),
@@ -179,20 +191,35 @@ impl Upstream {
 
     /// Asks whether it is well. Nothing of a caller's goes there, and nobody is told what it answers but its status.
     pub(super) async fn check(&self, check: &HealthCheck, limits: &Limits) -> Result<(), Cause> {
-        let asked = async {
-            let authorization = self.authorization.clone();
-            let question = Question::plain(&check.path);
-            let request =
-                headers::for_model(&question, &self.host, authorization).ok_or(UpstreamError::Unaskable)?;
-            let request = request.map(|()| Full::new(question.body));
-            match self.socket(limits).await? {
-                Socket::Port(socket) => ask(socket, request, limits).await,
-                Socket::Unix(socket) => ask(socket, request, limits).await,
-            }
-        };
+        let asked = self.put(Question::plain(&Method::GET, &check.path), limits);
         let answered = timeout(check.timeout, asked).await.map_err(|_| Cause::Silent)?;
         let status = answered.map_err(|error| error.cause())?.0.status();
         if status.is_success() { Ok(()) } else { Err(Cause::Status(status.as_u16())) }
+    }
+
+    /// Asks something of the agent's own, in which nothing is a caller's. Of an answer that is too long, only the status is
+    /// told.
+    pub(super) async fn ask(&self, method: &Method, path: &str, limits: &Limits) -> Result<Heard, Cause> {
+        let (head, body, _connection) =
+            self.put(Question::plain(method, path), limits).await.map_err(|error| error.cause())?;
+        let status = head.status().as_u16();
+        let body = Limited::new(body, LONGEST_HEARD).collect().await;
+        Ok(Heard { status, body: body.map(Collected::to_bytes).unwrap_or_default() })
+    }
+
+    async fn put(
+        &self,
+        question: Question<'_>,
+        limits: &Limits,
+    ) -> Result<(Response<()>, Incoming, Connection), UpstreamError> {
+        let authorization = self.authorization.clone();
+        let request =
+            headers::for_model(&question, &self.host, authorization).ok_or(UpstreamError::Unaskable)?;
+        let request = request.map(|()| Full::new(question.body));
+        match self.socket(limits).await? {
+            Socket::Port(socket) => ask(socket, request, limits).await,
+            Socket::Unix(socket) => ask(socket, request, limits).await,
+        }
     }
 
     /// A connection to the model's port that the model itself has taken.

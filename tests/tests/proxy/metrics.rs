@@ -3,7 +3,7 @@
 use crate::model::{chat, stream, whole};
 use crate::world::{CREDENTIAL, World, ask, ask_streamed, limits};
 use bailiwick::config::settings::{HealthCheck, MetricsListener};
-use bailiwick::metrics::{Listener, Metrics, Sources, Validity};
+use bailiwick::metrics::{Listener, Metrics, Sources};
 use bailiwick_kernel::Status;
 use bailiwick_tests::caller::Protocol;
 use bailiwick_tests::issuer::Wish;
@@ -54,8 +54,7 @@ impl Told {
 }
 
 fn sources(world: &World, stopping: watch::Receiver<bool>) -> Sources {
-    let certificate = Validity::of_file(&world.directory.path().join("tls.crt"));
-    Sources { policy: world.policy(), log: world.log.clone(), certificate, stopping }
+    Sources { policy: world.policy(), log: world.log.clone(), stopping }
 }
 
 /// One request over a connection of its own; status and body.
