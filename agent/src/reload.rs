@@ -10,7 +10,7 @@
 //! - The proxy is given the new policy last: what the kernel refuses, or the trail cannot take, never serves.
 //! - A request is judged to its end by the policy that it began with, and its stream is not cut.
 //!
-//! What it does not do: the listener's address, the TLS files and the trail's directory are those of the start; a change of
+//! What it does not do: the listeners' addresses, the TLS files and the trail's directory are those of the start; a change of
 //! them is said, and waits for a restart.
 
 use crate::app::control;
@@ -106,6 +106,8 @@ fn waits_for_a_restart(old: &Settings, new: &Settings) -> Vec<String> {
     let rows = [
         ("proxy.listen", old.proxy.listen != new.proxy.listen),
         ("proxy.tls", old.proxy.tls != new.proxy.tls),
+        ("metrics.listen", old.metrics != new.metrics),
+        ("traces", old.traces != new.traces),
         ("proxy.clients", old.proxy.clients != new.proxy.clients),
         ("audit.directory", old.audit.directory != new.audit.directory),
         ("host.name", old.audit.origin != new.audit.origin),

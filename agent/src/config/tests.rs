@@ -1,6 +1,7 @@
 //! What a config means, and what each mistake is told.
 
 mod identity;
+mod operate;
 mod peers;
 mod regions;
 mod sockets;
@@ -607,7 +608,7 @@ fn an_error_fits_a_terminal_and_is_one_json_object() {
         serde_json::json!({
             "file": "/etc/bailiwick/bailiwick.toml", "line": 15, "column": 1, "key": "model[0].prot", "value": null,
             "problem": "unknown-key", "message": "unknown key",
-            "cure": "use one of name, slice, port, socket, server, credential, fetch_urls, peer, egress", "nearest": "port",
+            "cure": "use one of name, slice, port, socket, server, credential, fetch_urls, peer, egress, upstream, health", "nearest": "port",
         })
     );
 }

@@ -111,6 +111,11 @@ impl KeyStore {
         of(&self.issuer) == of(issuer)
     }
 
+    /// How long ago the keys that it has were fetched.
+    pub(super) fn age(&self) -> Option<Duration> {
+        self.held().map(|set| set.fetched.elapsed())
+    }
+
     /// Fetches the keys now, and then whenever they are due, until nobody needs them any more: a key that its issuer withdrew
     /// stops serving though nobody calls meanwhile, and an issuer that was down at the start is found when it is back.
     pub(super) fn keep_fresh(self: &Arc<Self>) {

@@ -52,7 +52,7 @@ mod discovery;
 mod error;
 mod es512;
 mod examine;
-mod fetch;
+pub(crate) mod fetch;
 mod groups;
 mod introspection;
 mod key;
@@ -77,7 +77,7 @@ use keys::KeyStore;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use token::Token;
 
 /// Verifies callers' credentials against the configured issuers.
@@ -152,6 +152,12 @@ impl Authenticator {
             .iter()
             .filter_map(|trusted| trusted.introspection.as_ref())
             .try_for_each(Introspection::read_secret)
+    }
+
+    /// Each issuer, and how long ago its keys were fetched; `None` where there are none yet.
+    #[must_use]
+    pub fn key_ages(&self) -> Vec<(String, Option<Duration>)> {
+        self.issuers.iter().map(|trusted| (trusted.issuer.url.clone(), trusted.keys.age())).collect()
     }
 
     /// Keeps every issuer's keys fetched in the background, so that an issuer that cannot be reached is said when the

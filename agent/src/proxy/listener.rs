@@ -204,7 +204,9 @@ async fn record_unreadable(proxy: &Proxy, client: IpAddr, id: RequestId, too_lar
     let status =
         if too_large { StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE } else { StatusCode::BAD_REQUEST };
     // The caller has its answer; if this cannot be written, neither can anything else be served.
-    let _unwritten = proxy.ledger.deny(&seen, &unreadable::said(status)).await;
+    let said = unreadable::said(status);
+    let _unwritten = proxy.ledger.deny(&seen, &said).await;
+    proxy.policy().metrics.ended(None, None, "denied", said.code, Duration::ZERO);
 }
 
 /// How much a connection is in use.

@@ -7,7 +7,7 @@ use super::meter::Meter;
 use super::removal::Removal;
 use super::reply::{Gone, Last, Reply};
 use super::request_id::RequestId;
-use super::upstream::{ModelAnswer, Question, Upstream, UpstreamError};
+use super::upstream::{Dialled, ModelAnswer, Question, UpstreamError};
 use crate::protocol::{self, Answer, Dialect, ProtocolError};
 use bailiwick_masking::{Findings, Masker};
 use bytes::{Bytes, BytesMut};
@@ -43,6 +43,8 @@ pub(super) struct Ending {
     pub(super) last: Last,
     /// Tokens that it cost, where they are counted.
     pub(super) tokens: Option<u64>,
+    /// When a stream's first piece came.
+    pub(super) first: Option<Instant>,
 }
 
 /// Why an answer was not passed on to its end.
@@ -62,9 +64,10 @@ impl From<Gone> for Stop {
     }
 }
 
-/// Asks the model and passes its answer on, but for the last byte. Watches the caller all the while.
+/// Asks the model over the connection that there is and passes its answer on, but for the last byte. Watches the caller
+/// all the while.
 pub(super) async fn relay(
-    upstream: &Upstream,
+    dialled: Result<Dialled<'_>, UpstreamError>,
     admitted: &Admitted,
     question: Question<'_>,
     call: Call<'_>,
@@ -72,7 +75,7 @@ pub(super) async fn relay(
 ) -> Ending {
     let commented = question.streamed && call.dialect.streams_events();
     let mut relay = Relay::new(call, commented, reply);
-    match relay.run(upstream, admitted, question).await {
+    match relay.run(dialled, admitted, question).await {
         Ok(last) => relay.ending(Outcome::Complete, None, last),
         Err(stop) => relay.stopped(stop),
     }
@@ -87,22 +90,33 @@ struct Relay<'a> {
     status: StatusCode,
     bytes: u64,
     findings: Findings,
+    first: Option<Instant>,
 }
 
 impl<'a> Relay<'a> {
     fn new(call: Call<'a>, streamed: bool, reply: &'a mut Reply) -> Self {
         let mut pings = interval_at(Instant::now() + call.limits.ping, call.limits.ping);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { call, reply, streamed, pings, status: StatusCode::OK, bytes: 0, findings: Findings::default() }
+        Self {
+            call,
+            reply,
+            streamed,
+            pings,
+            status: StatusCode::OK,
+            bytes: 0,
+            findings: Findings::default(),
+            first: None,
+        }
     }
 
     async fn run(
         &mut self,
-        upstream: &Upstream,
+        dialled: Result<Dialled<'_>, UpstreamError>,
         admitted: &Admitted,
         question: Question<'_>,
     ) -> Result<Last, Stop> {
-        let model = self.head(upstream.forward(admitted, question, self.call.limits)).await?;
+        let model =
+            self.head(dialled.map_err(unavailable)?.forward(admitted, question, self.call.limits)).await?;
         let (kind, answer) = self.open(&model.head)?;
         self.pump(model, kind, answer).await
     }
@@ -162,6 +176,9 @@ impl<'a> Relay<'a> {
     async fn pump(&mut self, mut model: ModelAnswer, kind: Kind, mut answer: Answer) -> Result<Last, Stop> {
         let mut held = BytesMut::new();
         while let Some(piece) = self.next(&mut model.body, kind).await? {
+            if kind == Kind::EventStream {
+                self.first.get_or_insert_with(Instant::now);
+            }
             if let Some(meter) = &mut self.call.meter {
                 meter.see(&piece, kind == Kind::EventStream);
             }
@@ -275,7 +292,7 @@ impl<'a> Relay<'a> {
         let account =
             Account { outcome, status: self.status, bytes: self.bytes, findings: self.findings, reason };
         let tokens = self.call.meter.as_mut().map(Meter::tokens);
-        Ending { account, last, tokens }
+        Ending { account, last, tokens, first: self.first }
     }
 }
 

@@ -138,7 +138,10 @@ impl World {
         let (ready, bound) = oneshot::channel();
         let (stop, stopping) = watch::channel(false);
         let timing = Timing { debounce: Duration::from_millis(100), ..Timing::default() };
-        let policy = Arc::new(Policy::new(Arc::new(settings), timing, witness).unwrap());
+        let traces = settings.traces.clone();
+        let policy = Policy::new(Arc::new(settings), timing, witness).unwrap();
+        let tracer = traces.map(|to| bailiwick::traces::start(&to, "test-host", policy.metrics()).0);
+        let policy = Arc::new(policy.traced_by(tracer));
         let (policy, current) = watch::channel(policy);
         let serving = tokio::spawn(proxy::serve_current(current, log.clone(), limits, ready, stopping));
         let address = bound.await.expect("the proxy is ready");
@@ -154,6 +157,11 @@ impl World {
         change(&mut settings, self.directory.path());
         let next = self.policy.borrow().succeeded_by(Arc::new(settings)).unwrap();
         self.policy.send_replace(Arc::new(next));
+    }
+
+    /// The policy in force, as the listener of metrics sees it.
+    pub(crate) fn policy(&self) -> watch::Receiver<Arc<Policy>> {
+        self.policy.subscribe()
     }
 
     /// A token that every rule for analysts accepts.
@@ -273,6 +281,8 @@ fn settings(
                 upstream: settings::ModelAddress::Port(model.address),
                 server: settings::ServerPreset::LlamaCpp,
                 credential: Some(credential),
+                replicas: Vec::new(),
+                health: None,
                 fetch_urls: false,
             }),
         )]),
@@ -294,6 +304,8 @@ fn settings(
         datasets: settings::Datasets::default(),
         audit: settings::Audit { directory: trail, origin: "bailiwick/test".into() },
         accepted: Vec::new(),
+        metrics: None,
+        traces: None,
         kernel: bailiwick_kernel::Rules::default(),
         warnings: vec![],
     }

@@ -127,10 +127,11 @@ fn listen_address(listen: &At<String>, models: &[raw::Model], report: &Report<'_
         return None;
     };
     // The kernel keeps a model's port for its slice, so that the proxy could not bind it.
-    let same_port = |model: &&raw::Model| {
-        model.port.as_ref().is_some_and(|port| port.value == i128::from(address.port()))
-    };
-    if let Some(port) = models.iter().find(same_port).and_then(|model| model.port.as_ref()) {
+    let same_port = |port: &&At<i128>| port.value == i128::from(address.port());
+    let mut ports = models.iter().flat_map(|model| {
+        model.port.iter().chain(model.upstreams.iter().filter_map(|upstream| upstream.port.as_ref()))
+    });
+    if let Some(port) = ports.find(same_port) {
         let message = format!("the port is the model's ({})", described(&port.place, report));
         report.error(&listen.place, Problem::Conflict, message, "listen on another port");
         return None;
