@@ -19,6 +19,7 @@ pub(super) struct Told {
     denied: IntCounterVec,
     would_deny: IntCounterVec,
     lost: IntCounter,
+    unseen: IntCounter,
     up: IntGaugeVec,
     busy: IntGaugeVec,
     records: IntCounter,
@@ -55,6 +56,10 @@ impl Told {
                 &["reason"],
             ),
             lost: counter("guard_lost_events_total", "Refusals that came too fast to be told one by one."),
+            unseen: counter(
+                "guard_lost_observations_total",
+                "Flows and first words that came too fast to be told one by one.",
+            ),
             up: gauges(
                 registry,
                 "upstream_up",
@@ -105,6 +110,7 @@ impl Told {
             refill(&self.denied, truth.denied.iter());
             refill(&self.would_deny, truth.would_deny.iter());
             recount(&self.lost, truth.lost_events);
+            recount(&self.unseen, truth.lost_observations);
         }
         self.up.reset();
         self.busy.reset();

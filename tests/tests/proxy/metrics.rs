@@ -88,6 +88,7 @@ fn truth(guarded: bool) -> Status {
         denied: BTreeMap::from([("not-proxy".to_owned(), 3)]),
         would_deny: BTreeMap::from([("unknown-region".to_owned(), 5)]),
         lost_events: 7,
+        lost_observations: 11,
     }
 }
 
@@ -242,6 +243,7 @@ async fn the_numbers_are_true_well_formed_and_tell_nothing_of_what_was_said() {
     is(&samples, "bailiwick_guard_denied_total", &[("reason", "not-proxy")], 3.0);
     is(&samples, "bailiwick_guard_would_deny_total", &[("reason", "unknown-region")], 5.0);
     is(&samples, "bailiwick_guard_lost_events_total", &[], 7.0);
+    is(&samples, "bailiwick_guard_lost_observations_total", &[], 11.0);
     is(&samples, "bailiwick_upstream_up", &[("model", "llama"), ("upstream", "llama")], 1.0);
     is(&samples, "bailiwick_audit_writable", &[], 1.0);
     is(&samples, "bailiwick_ready", &[], 1.0);
@@ -276,6 +278,7 @@ async fn the_numbers_are_true_well_formed_and_tell_nothing_of_what_was_said() {
     // A second look tells the kernel's counters as they are, not their sum.
     let again = parse(&told.get("/metrics").await.1);
     is(&again, "bailiwick_guard_lost_events_total", &[], 7.0);
+    is(&again, "bailiwick_guard_lost_observations_total", &[], 11.0);
     is(&again, "bailiwick_guard_denied_total", &[("reason", "not-proxy")], 3.0);
 }
 
