@@ -172,7 +172,8 @@ fn questions_to_a_resolver_and_its_answers_are_read_each_time() {
     let listener = server.serve_on(at("::", 53));
     let sink = server.open(Kind::Udp4);
     server.bind(sink, at("198.51.100.2", 53)).expect("bind");
-    let guard = stage.guard(&rules(egress(Mode::Enforce, &REGION, &[])));
+    let named = [("198.51.100.2/32", Some(53)), ("2001:db8:a::2/128", Some(53))];
+    let guard = stage.guard(&rules(egress(Mode::Enforce, &REGION, &named)));
     let mut observed = Stage::observe(&guard);
 
     let socket = model.open(Kind::Udp4);

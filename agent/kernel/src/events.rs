@@ -123,6 +123,8 @@ pub enum Reason {
     LoopbackNotNamed,
     /// A map entry that should be there is missing.
     PolicyMissing,
+    /// A resolver's port at a destination that a region allows and no exception names.
+    ResolverNotNamed,
 }
 
 impl Reason {
@@ -138,6 +140,7 @@ impl Reason {
             Self::Malformed => "malformed",
             Self::LoopbackNotNamed => "loopback-not-named",
             Self::PolicyMissing => "policy-missing",
+            Self::ResolverNotNamed => "resolver-not-named",
         }
     }
 }
@@ -153,6 +156,7 @@ impl From<abi::Reason> for Reason {
             abi::Reason::Malformed => Self::Malformed,
             abi::Reason::LoopbackNotNamed => Self::LoopbackNotNamed,
             abi::Reason::PolicyMissing => Self::PolicyMissing,
+            abi::Reason::ResolverNotNamed => Self::ResolverNotNamed,
         }
     }
 }
