@@ -28,8 +28,8 @@
 //!   (`groups-overage`), a claim of an unknown shape (`groups-unreadable`). A missing claim is no groups.
 //! - Issuers are independent: one that is down denies its own callers (`issuer-unavailable`, 503) and nobody
 //!   else's. Its last good keys serve on for a day; it recovers by itself.
-//! - An unknown key id asks the issuer again, one fetch at a time and at most one in ten seconds, so that key
-//!   rotation needs no restart and a flood of made-up key ids no traffic.
+//! - A token that no key here verifies, be its key id unknown or used again for another key, asks the issuer again: one
+//!   fetch at a time and at most one in ten seconds, so that key rotation needs no restart and a flood of forgeries no traffic.
 //! - No token, subject or claim reaches a log, an error or a `Debug` output.
 //!
 //! - A token that is bound to a client certificate (RFC 8705) is good on a connection that was opened with it, and on no
@@ -237,8 +237,7 @@ impl Authenticator {
             return Ok(proven);
         }
 
-        let keys = trusted.keys.holding(&token, keys).await.map_err(blame)?;
-        token.verify_signature(&keys).map_err(blame)?;
+        let keys = trusted.keys.verify(&token, keys).await.map_err(blame)?;
         let verified = token.verify_claims(&trusted.issuer, now).map_err(blame)?;
         let good_until = verified.good_until.unwrap_or(now);
         self.cache.put(digest, keys.generation(), good_until, now, verified.proven.clone());
