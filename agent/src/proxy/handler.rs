@@ -12,9 +12,10 @@ use super::removal::Removal;
 use super::reply::Reply;
 use super::request_id::RequestId;
 use super::route::{self, Route};
+use super::tls;
 use super::upstream::Question;
 use super::{Policy, Proxy};
-use crate::identity::{ClientCertificate, Shown};
+use crate::identity::Shown;
 use crate::protocol::{self, BodyForm, Dialect, Rewriting};
 use crate::traces::{Context, Span};
 use bailiwick_masking::Masker;
@@ -29,7 +30,7 @@ use std::time::{Instant, SystemTime};
 pub(super) struct Client {
     pub(super) address: IpAddr,
     /// The certificate that it was opened with.
-    pub(super) certificate: Option<Arc<ClientCertificate>>,
+    pub(super) certificate: Option<Arc<tls::Shown>>,
 }
 
 /// Tells the story, and if it ends in a refusal, records that and says so.
@@ -113,7 +114,8 @@ async fn story(
 
     // Who is it?
     let keys = if *dialect == Dialect::Anthropic { Shown::TokenOrKey } else { Shown::Token };
-    let principal = policy.authenticator.authenticate(&head.headers, keys, client.certificate.as_deref());
+    let certificate = tls::certificate(client.certificate.as_deref(), &policy.tls).map_err(Refusal::from)?;
+    let principal = policy.authenticator.authenticate(&head.headers, keys, certificate);
     let principal = principal.await.map_err(|error| {
         seen.issuer(error.issuer.as_ref());
         Refusal::from(error)

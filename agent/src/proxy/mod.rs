@@ -39,14 +39,16 @@
 //!   are idle times, never the length of a request: a model may think and speak for an hour. Back-pressure
 //!   reaches from the caller to the model: one piece is in flight between them, and no queue grows.
 //! - **A reload bends nothing under way.** `policy.rs` is one value that a request takes when it begins and keeps to its end;
-//!   where the new one says so, a caller whom it no longer admits is cut (removal.rs), and told why.
+//!   where the new one says so, a caller whom it no longer admits is cut (removal.rs), and told why. TLS is part of it (tls.rs):
+//!   certificates and revocation lists are read anew, and connections that are open are held against them.
 //! - A caller's address is its socket's. No header is believed about it.
 //!
 //! ## What it does not do
 //! It does not retry, cache or follow redirects: what was sent to one server of a model is never sent to another. Nor does it
-//! balance beyond this host. It opens one connection to the model a request, on loopback: a request never rides on a connection whose state another one left, and closing it is cancelling. It does not
-//! reload certificates or move its listener: a restart does (units restart fast, the guard stays shut meanwhile). A request
-//! that is not HTTP at all is answered by the HTTP library with a bare 400; it is recorded all the same.
+//! balance beyond this host. It opens one connection to the model a request, on loopback: a request never rides on a connection
+//! whose state another one left, and closing it is cancelling. It does not move its listener: a restart does (units restart
+//! fast, the guard stays shut meanwhile). A request that is not HTTP at all is answered by the HTTP library with a bare 400; it
+//! is recorded all the same.
 
 mod body;
 mod error;
@@ -167,7 +169,7 @@ pub async fn serve_within(
 }
 
 /// As [`serve`], with a policy that may be exchanged: a request is judged, to its end, by the one that is current when it
-/// begins. Listener, TLS files and trail stay those of the first.
+/// begins. Listener and trail stay those of the first.
 ///
 /// # Errors
 /// as [`serve`]
@@ -179,7 +181,6 @@ pub async fn serve_current(
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let settings = Arc::clone(policy.borrow().settings());
-    let acceptor = tls::acceptor(&settings.proxy.tls, settings.proxy.clients.as_ref())?;
     let listener = TcpListener::bind(settings.proxy.listen).await.map_err(|error| {
         let at = settings.proxy.listen;
         let cure = match error.kind() {
@@ -203,7 +204,7 @@ pub async fn serve_current(
     let _unheard = ready.send(listener.local_addr()?);
     let (running, mut all_told) = mpsc::channel(1);
     tokio::select! {
-        () = listener::accept_until_stopped(listener, acceptor, &proxy, &running, stop) => {}
+        () = listener::accept_until_stopped(listener, &proxy, &running, stop) => {}
         () = proxy.ledger.keep_count() => {}
         () = keep_checking(proxy.policy.clone(), limits) => {}
     }

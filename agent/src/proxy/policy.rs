@@ -4,6 +4,7 @@
 use super::impostor::Witness;
 use super::limits::Limits;
 use super::pool::{Pool, UpstreamHealth};
+use super::tls::ServerTls;
 use super::upstream::Heard;
 use crate::config::settings::Settings;
 use crate::identity::{Authenticator, Timing};
@@ -17,7 +18,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A config, ready to serve: its credentials are read.
+/// A config, ready to serve: its credentials and certificates are read.
 pub struct Policy {
     pub(super) settings: Arc<Settings>,
     pub(super) authenticator: Authenticator,
@@ -26,6 +27,7 @@ pub struct Policy {
     pub(super) tracer: Option<Tracer>,
     /// Of the proxy's certificate, as its file was when this policy was made.
     certificate: Option<Validity>,
+    pub(super) tls: Arc<ServerTls>,
     timing: Timing,
     witness: Option<Arc<dyn Witness>>,
 }
@@ -37,11 +39,12 @@ impl fmt::Debug for Policy {
 }
 
 impl Policy {
-    /// Reads every model's credential; asks no issuer anything yet. Where there is a guard there is a `witness`, and no
+    /// Reads every model's credential and the TLS files; asks no issuer anything yet. Where there is a guard there is a
+    /// `witness`, and no
     /// request goes to a port of a model whose connection it has not proven.
     ///
     /// # Errors
-    /// when a credential cannot be read; the message names the file and the cure
+    /// when one of those files cannot be read; the message names the file and the cure
     pub fn new(
         settings: Arc<Settings>,
         timing: Timing,
@@ -51,9 +54,11 @@ impl Policy {
             .taking_certificates(takes_certificates(&settings));
         authenticator.read_secrets()?;
         let upstreams = upstreams(&settings, witness.as_ref(), None)?;
+        let tls = ServerTls::read(&settings.proxy.tls, settings.proxy.clients.as_ref())?;
         Ok(Self {
             certificate: Validity::of_file(&settings.proxy.tls.certificate),
             upstreams,
+            tls,
             authenticator,
             settings,
             timing,
@@ -75,7 +80,7 @@ impl Policy {
         Self { tracer, ..self }
     }
 
-    /// The same for another config; the keys of issuers that are unchanged are kept.
+    /// The same for another config, its files read anew; the keys of issuers that are unchanged are kept.
     ///
     /// # Errors
     /// as [`Self::new`]
@@ -90,7 +95,8 @@ impl Policy {
         let (metrics, tracer) = (Arc::clone(&self.metrics), self.tracer.clone());
         let certificate = Validity::of_file(&settings.proxy.tls.certificate);
         let timing = self.timing;
-        Ok(Self { upstreams, authenticator, settings, timing, witness, metrics, tracer, certificate })
+        let tls = ServerTls::read(&settings.proxy.tls, settings.proxy.clients.as_ref())?;
+        Ok(Self { upstreams, tls, authenticator, settings, timing, witness, metrics, tracer, certificate })
     }
 
     /// Has the issuers' keys fetched that are not there yet. Call it inside a runtime.

@@ -5,6 +5,7 @@
 mod answers;
 mod attacks;
 mod callers;
+mod certificates;
 mod dialects;
 mod endings;
 mod impostors;

@@ -7,7 +7,7 @@ use bailiwick::proxy::{self, Limits, Policy, Witness};
 use bailiwick_audit::{Log, LogSettings};
 use bailiwick_masking::{Action, Entity, Mask};
 use bailiwick_policy::{AccessPolicy, AccessRule, Name, Operation, Region, RegionTable, RuleMasks};
-use bailiwick_tests::authority::{Authority, client};
+use bailiwick_tests::authority::{Authority, Identity, client_as};
 use bailiwick_tests::caller::{Answer, Caller, Protocol, json_request};
 use bailiwick_tests::issuer::{Algorithm, Issuer, Plan, Wish};
 use bytes::Bytes;
@@ -150,13 +150,19 @@ impl World {
 
     /// Another policy, as a reload brings it: the settings made anew, and changed.
     pub(crate) fn reload(&self, change: impl FnOnce(&mut Settings, &Path)) {
+        self.try_reload(change).unwrap();
+    }
+
+    /// The same; what cannot be used changes nothing.
+    pub(crate) fn try_reload(&self, change: impl FnOnce(&mut Settings, &Path)) -> std::io::Result<()> {
         let path = |name: &str| self.directory.path().join(name);
         let tls = settings::Tls { certificate: path("tls.crt"), key: path("tls.key") };
         let mut settings = settings(&self.model, &self.issuer, tls, path("credential"), path("audit"));
         settings.id = "fedcba9876543210".into();
         change(&mut settings, self.directory.path());
-        let next = self.policy.borrow().succeeded_by(Arc::new(settings)).unwrap();
+        let next = self.policy.borrow().succeeded_by(Arc::new(settings))?;
         self.policy.send_replace(Arc::new(next));
+        Ok(())
     }
 
     /// The policy in force, as the listener of metrics sees it.
@@ -197,10 +203,19 @@ impl World {
 
     /// A TLS connection to write bytes on that no HTTP library would.
     pub(crate) async fn raw(&self) -> TlsStream<TcpStream> {
-        let config = client(self.authority.certificate(), &["http/1.1"]).unwrap();
+        self.raw_as(None, self.authority.certificate()).await.unwrap()
+    }
+
+    /// The same, showing a certificate, and trusting another authority.
+    pub(crate) async fn raw_as(
+        &self,
+        identity: Option<&Identity>,
+        roots: &str,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let config = client_as(identity, roots, &["http/1.1"]).unwrap();
         let socket = TcpStream::connect(self.address).await.unwrap();
         let name = ServerName::try_from("127.0.0.1").unwrap();
-        tokio_rustls::TlsConnector::from(config).connect(name, socket).await.unwrap()
+        tokio_rustls::TlsConnector::from(config).connect(name, socket).await
     }
 
     /// Every record of the trail so far.

@@ -53,7 +53,7 @@ pub(super) fn compile(
         None => OnRemoval::default(),
         Some(text) => word(text, "what becomes of it", &removals, report).unwrap_or_default(),
     };
-    let clients = raw.clients.as_ref().map(|clients| client_certificates(clients, host, report));
+    let clients = raw.clients.as_ref().map(|clients| client_certificates(clients, host, report, warnings));
     let identity = raw.identity.as_ref().map(|identity| identity_fields(identity, host, report));
     Some(Proxy {
         listen: listen?,
@@ -69,10 +69,20 @@ fn client_certificates(
     raw: &raw::Clients,
     host: &HostFacts,
     report: &Report<'_>,
+    warnings: &mut Vec<String>,
 ) -> Option<ClientCertificates> {
     let authorities =
         raw.authorities.as_ref().and_then(|path| files::pem(path, Content::Certificates, host, report));
     let revoked = raw.revoked.as_ref().map(|path| files::pem(path, Content::Revocations, host, report));
+    if let Some(Some(lists)) = revoked.as_ref().filter(|_| host.check_files) {
+        warnings.extend(files::expired_lists(lists).into_iter().map(|expired| {
+            format!(
+                "proxy.clients.revoked: {}: {expired}; every client certificate of that authority is refused until \
+                 the current list is there and the agent reloaded",
+                lists.display()
+            )
+        }));
+    }
     let is_set = |flag: &Option<At<bool>>| flag.as_ref().is_some_and(|flag| flag.value);
     Some(ClientCertificates {
         authorities: authorities?,
