@@ -124,6 +124,7 @@ pub(super) struct Proxy {
     pub(super) key: Text,
     pub(super) max_body: Option<At<i128>>,
     pub(super) on_removal: Text,
+    pub(super) ping: Number,
     pub(super) clients: Option<Clients>,
     pub(super) identity: Option<Identity>,
 }
@@ -413,6 +414,7 @@ impl Proxy {
             key: file(&mut tls, "key"),
             max_body: table.integer("max_body", Optional),
             on_removal: table.string("on_removal", Optional),
+            ping: table.integer("ping", Optional),
             clients: table.table("clients", Optional).map(Clients::read),
             identity: table.table("identity", Optional).map(Identity::read),
         };

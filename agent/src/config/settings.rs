@@ -234,6 +234,8 @@ pub struct Proxy {
     pub on_removal: OnRemoval,
     /// What becomes of the members of a request that say who calls.
     pub identity: IdentityFields,
+    /// Between the comments that go into a stream of events while the model is silent.
+    pub ping: Duration,
 }
 
 /// Which client certificates are accepted, and what they are good for.

@@ -203,7 +203,15 @@ async fn story(
         version: headers::api_version(endpoint.dialect, &head.headers),
     };
     let removal = removal(proxy, policy, client, &principal, &admitted);
-    let call = Call { id: &seen.id, dialect: endpoint.dialect, masker: mask_answer, limits, removal, meter };
+    let call = Call {
+        id: &seen.id,
+        dialect: endpoint.dialect,
+        masker: mask_answer,
+        limits,
+        ping: settings.proxy.ping,
+        removal,
+        meter,
+    };
     let ending = relay::relay(dialled, &admitted, question, call, reply).await;
     share.settle(ending.tokens.unwrap_or(0), Moment::now());
     active.answered(endpoint.name, ending.account.bytes, ending.tokens, ending.first);

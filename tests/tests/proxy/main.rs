@@ -12,6 +12,7 @@ mod impostors;
 mod metrics;
 mod model;
 mod refusals;
+mod streams;
 mod traces;
 mod unix_upstream;
 mod upstreams;

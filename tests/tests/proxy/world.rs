@@ -50,7 +50,6 @@ pub(crate) fn limits() -> Limits {
     Limits {
         head: Duration::from_millis(500),
         body_idle: Duration::from_millis(500),
-        ping: Duration::from_millis(200),
         model_idle: Duration::from_secs(5),
         drain: Duration::from_secs(3),
         last_words: Duration::from_secs(2),
@@ -308,6 +307,7 @@ fn settings(
             clients: None,
             on_removal: settings::OnRemoval::Finish,
             identity: settings::IdentityFields::default(),
+            ping: Duration::from_millis(200),
         },
         issuers: vec![settings::Issuer {
             leeway: 5,

@@ -10,11 +10,16 @@ use super::{bounded, described, report_repeats, word};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 /// Bytes of a request body allowed unless the config says otherwise, at least and at most.
 const MAX_BODY: u64 = 16 << 20;
 const SMALLEST_MAX_BODY: u64 = 1 << 10;
 const LARGEST_MAX_BODY: u64 = 1 << 30;
+/// Seconds between the comments in a silent stream unless the config says otherwise, at least and at most.
+const PING: u64 = 15;
+const SHORTEST_PING: u64 = 1;
+const LONGEST_PING: u64 = 3600;
 
 /// The listener, if all of it could be read.
 pub(super) fn compile(
@@ -37,6 +42,10 @@ pub(super) fn compile(
     let max_body = match &raw.max_body {
         None => Some(MAX_BODY),
         Some(bytes) => bounded(bytes, SMALLEST_MAX_BODY, LARGEST_MAX_BODY, "bytes", report),
+    };
+    let ping = match &raw.ping {
+        None => Some(PING),
+        Some(seconds) => bounded(seconds, SHORTEST_PING, LONGEST_PING, "seconds", report),
     };
     if let Some(key) = key.as_deref().filter(|_| host.check_files)
         && readable_by_all(key)
@@ -62,6 +71,7 @@ pub(super) fn compile(
         clients: clients.flatten(),
         on_removal,
         identity: identity.unwrap_or_default(),
+        ping: Duration::from_secs(ping?),
     })
 }
 
