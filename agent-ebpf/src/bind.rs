@@ -34,5 +34,10 @@ fn claim(ctx: &SockAddrContext, family: Family) -> i32 {
     if scope.index == owner {
         return PASS;
     }
-    report::refuse(&Site { hook: Hook::Bind, settings, cgroup_id }, owner, Reason::PortReserved, &ends)
+    report::refuse(
+        &Site::<true> { hook: Hook::Bind, settings, cgroup_id, reason: Reason::PolicyMissing },
+        owner,
+        Reason::PortReserved,
+        &ends,
+    )
 }

@@ -1,14 +1,15 @@
 //! connect(2): refused at once, with the name of the process.
 
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
-use bailiwick_abi::{Hook, Kind, Reason, Scope};
+use bailiwick_abi::{Hook, Kind, Mode, Reason, Scope};
 
 use crate::{
+    flow,
     packet::{Ends, TCP, UDP},
     report::{self, PASS, Site},
     scope,
     sock_addr::{Family, asked, own_port},
-    verdict::{is_local, is_peer, verdict},
+    verdict::{Outcome, is_local, is_peer, mode, verdict},
 };
 
 #[cgroup_sock_addr(connect4)]
@@ -34,7 +35,7 @@ pub(crate) fn towards(ctx: &SockAddrContext, family: Family, hook: Hook) -> i32 
         return PASS;
     }
     let (cgroup_id, scope) = scope::of_current(settings);
-    let site = Site { hook, settings, cgroup_id };
+    let mut site = Site::<true> { hook, settings, cgroup_id, reason: Reason::PolicyMissing };
     if let Some(owner) = owner
         && scope.index != owner
         && !scope::is(&scope, Kind::Proxy)
@@ -48,15 +49,27 @@ pub(crate) fn towards(ctx: &SockAddrContext, family: Family, hook: Hook) -> i32 
     let Ok(kind) = Kind::try_from(scope.kind) else {
         return report::refuse(&site, scope.index, Reason::PolicyMissing, &ends);
     };
-    let outcome = match kind {
-        Kind::Proxy if is_local(&ends.destination) => Ok(()),
+    let local = is_local(&ends.destination);
+    let allowed = match kind {
+        Kind::Proxy if local => Ok(()),
         Kind::Proxy | Kind::Model | Kind::Workload => egress(ctx, &site, &scope, &ends),
     };
+    let mut outcome = Outcome::Flow;
+    if let Err(reason) = allowed {
+        site.reason = reason;
+        outcome = Outcome::Settle;
+    }
+    // Whether talk inside the host is a flow is known at the packet.
+    if !local && (outcome == Outcome::Flow || mode(&scope) != Mode::Enforce) {
+        let despite =
+            if outcome == Outcome::Settle && mode(&scope) == Mode::Shadow { site.reason.tag() } else { 0 };
+        flow::opened(ctx, &site, scope.index, &ends, despite);
+    }
     report::settle(&site, &scope, outcome, &ends)
 }
 
 #[inline(always)]
-fn egress(ctx: &SockAddrContext, site: &Site, scope: &Scope, ends: &Ends) -> Result<(), Reason> {
+fn egress(ctx: &SockAddrContext, site: &Site<true>, scope: &Scope, ends: &Ends) -> Result<(), Reason> {
     if ends.protocol != TCP && ends.protocol != UDP {
         return Err(Reason::ProtocolNotAllowed);
     }

@@ -11,7 +11,7 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_socket_cookie, bpf_sk_fullsock},
     programs::SkBuffContext,
 };
-use bailiwick_abi::{Cache, Slot};
+use bailiwick_abi::Cache;
 
 use crate::{cache, maps::CONNECTIONS, packet::TCP};
 
@@ -55,9 +55,9 @@ impl Socket {
         self.state == STATE_SYN_SENT
     }
 
-    /// Remembers that its connection is allowed.
+    /// Remembers that its connection is allowed: [`Cache::ALLOWED`] or [`Cache::COUNTED`].
     #[inline(always)]
-    pub(crate) fn allow(self, ctx: &SkBuffContext, epoch: u32) {
+    pub(crate) fn allow(self, cookie: u64, epoch: u32, finding: u32) {
         // SAFETY: not null; the result is checked before it is read.
         let is_connection = unsafe {
             let full = bpf_sk_fullsock(self.socket);
@@ -67,22 +67,24 @@ impl Socket {
         };
         if is_connection
             && !self.listens()
-            && let Some(slot) = slot(ctx, epoch)
+            && let Some(slot) = Cache::CONNECTIONS.slot(cookie, epoch)
         {
-            cache::remember(&CONNECTIONS, Cache::CONNECTIONS, slot, 1);
+            cache::remember(&CONNECTIONS, Cache::CONNECTIONS, slot, finding);
         }
     }
 }
 
-/// Whether the connection of the packet's own socket is known to be allowed.
+/// What is known of the socket's connection: nothing (0), [`Cache::ALLOWED`] or [`Cache::COUNTED`].
 #[inline(always)]
-pub(crate) fn is_allowed(ctx: &SkBuffContext, epoch: u32) -> bool {
-    slot(ctx, epoch).is_some_and(|slot| cache::recall(&CONNECTIONS, Cache::CONNECTIONS, slot) != 0)
+pub(crate) fn known(cookie: u64, epoch: u32) -> u32 {
+    Cache::CONNECTIONS
+        .slot(cookie, epoch)
+        .map_or(0, |slot| cache::recall(&CONNECTIONS, Cache::CONNECTIONS, slot))
 }
 
+/// The cookie of the packet's own socket; 0 where there is none.
 #[inline(always)]
-fn slot(ctx: &SkBuffContext, epoch: u32) -> Option<Slot> {
+pub(crate) fn cookie(ctx: &SkBuffContext) -> u64 {
     // SAFETY: the program's context.
-    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
-    Cache::CONNECTIONS.slot(cookie, epoch)
+    unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
 }

@@ -1,15 +1,17 @@
 //! Packets to a socket of a model's slice: the way in. Runs after the socket lookup, for local and remote senders alike.
 
 use aya_ebpf::{macros::cgroup_skb, programs::SkBuffContext};
-use bailiwick_abi::{Hook, Kind, Mode, Reason, Scope};
+use bailiwick_abi::{Cache, Hook, Kind, Mode, Reason, Scope};
 
 use crate::{
     connection::{self, Socket},
+    flow::{self, Amount},
+    head,
     packet::{Ends, TCP, is_plain_tcp, parse},
     peer,
     report::{self, PASS, Site},
     scope,
-    verdict::{by_loopback, is_local, is_peer, mode, verdict},
+    verdict::{Outcome, by_loopback, held_at_packets, is_local, is_peer, mode, verdict},
 };
 
 #[cgroup_skb(ingress)]
@@ -20,93 +22,200 @@ pub(crate) fn ingress(ctx: SkBuffContext) -> i32 {
     }
     let socket = Socket::of(&ctx);
     let listening = socket.is_some_and(Socket::listens);
-    if socket.is_some() && !listening && is_plain_tcp(&ctx) && connection::is_allowed(&ctx, settings.epoch) {
-        return PASS;
+    let cookie = connection::cookie(&ctx);
+    let mut known = 0;
+    if socket.is_some() && !listening && is_plain_tcp(&ctx) {
+        known = connection::known(cookie, settings.epoch);
+        if known == Cache::ALLOWED
+            || known == Cache::COUNTED && flow::more(cookie, settings.generation, Amount::received(ctx.len()))
+        {
+            return PASS;
+        }
     }
     let (_, scope) = scope::of_packet(&settings, ctx.skb.skb);
-    if !scope::is(&scope, Kind::Model) {
+    if !held_at_packets(&scope) {
         return PASS;
     }
     // Whose act it was is known once the sender is looked up, and only of one on this host.
-    let mut site = Site { hook: Hook::Ingress, settings, cgroup_id: 0 };
+    let mut site = Site::<false> { hook: Hook::Ingress, settings, cgroup_id: 0, reason: Reason::Sealed };
     let mut ends = Ends::UNKNOWN;
-    if let Err(reason) = parse(&ctx, &mut ends) {
-        return report::refuse(&site, scope.index, reason, &ends);
+    let by = if listening {
+        By::Listener
+    } else if known == Cache::COUNTED || head::is_open(cookie) {
+        By::Flow
+    } else {
+        By::Other
+    };
+    let outcome = decide(&mut site, &ctx, &scope, &mut ends, by);
+    match outcome {
+        Outcome::Pass => return PASS,
+        Outcome::Refuse => return report::refuse(&site, scope.index, site.reason, &ends),
+        Outcome::Settle => return report::settle(&site, &scope, outcome, &ends),
+        Outcome::Allow | Outcome::Flow | Outcome::Despite => {}
+    }
+    let mut finding = Cache::ALLOWED;
+    if outcome != Outcome::Allow {
+        finding = Cache::COUNTED;
+        let despite = if outcome == Outcome::Despite { site.reason.tag() } else { 0 };
+        flow::count(&site, scope.index, &ends, cookie, Amount::received(ctx.len()).despite(despite));
+        if head::received(&ctx, &site, scope.index, &ends, cookie) {
+            return PASS;
+        }
+    }
+    if ends.protocol == TCP
+        && let Some(socket) = socket
+    {
+        socket.allow(cookie, settings.epoch, finding);
+    }
+    PASS
+}
+
+/// What is known of the socket that hears it.
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// It is a listener.
+    Listener = 0,
+    /// Its connection is one that the slice opened to somewhere.
+    Flow = 1,
+    /// Nothing.
+    Other = 2,
+}
+
+/// Not inlined, see [`Outcome`].
+#[inline(never)]
+fn decide(site: &mut Site<false>, ctx: &SkBuffContext, scope: &Scope, ends: &mut Ends, by: By) -> Outcome {
+    let listening = by == By::Listener;
+    let is_model = scope::is(scope, Kind::Model);
+    if let Err(reason) = parse(ctx, ends) {
+        site.reason = reason;
+        // To a workload, the guard on the way in does not apply.
+        return if is_model { Outcome::Refuse } else { Outcome::Pass };
     }
     if ends.protocol != TCP {
-        return datagram(&mut site, &ctx, &scope, &ends);
+        return datagram(site, ctx, scope, ends, is_model);
+    }
+    if !is_model {
+        return observe(site, ctx, scope, ends, by);
     }
     // The end of a handshake whose beginning was decided about. What comes of it knows nothing yet: its first packet is
     // decided about, whichever way that goes.
     if listening && ends.empty && ends.acknowledging {
-        return PASS;
+        return Outcome::Pass;
     }
     let is_guarded_port = scope.port != 0 && ends.destination_port == scope.port;
-    if !is_guarded_port && is_named_peer(&site, &ctx, &scope, &ends) {
-        return PASS;
+    if !is_guarded_port && is_named_peer(site, ctx, scope, ends) {
+        return Outcome::Pass;
     }
     // The end of a connection whose other half is gone: the proxy was killed, and nobody is left to be asked about.
     // Refused, the model would go on sending into the void for as long as TCP retries.
     if ends.reset && !listening {
-        return PASS;
+        return Outcome::Pass;
     }
     let standing = !is_guarded_port && !listening;
     // Where egress is not enforced, what the slice opened itself cannot be told.
-    if standing && mode(&scope) != Mode::Enforce {
-        return PASS;
+    if standing && mode(scope) != Mode::Enforce {
+        return observe(site, ctx, scope, ends, by);
     }
     let local = is_local(&ends.source);
-    let answers = standing && verdict(&settings, &scope, &ends.source, ends.source_port, local).is_ok();
-    if !answers {
-        let sender = peer::sender(&settings, &ctx, &ends);
-        site.cgroup_id = sender.cgroup_id;
-        // The last word of a half that is done: without it, the model's would ask for it again and again.
-        if sender.gone && local && ends.empty && !listening {
-            return PASS;
-        }
-        // A connection that stands is the slice's own only on this host; what was accepted from elsewhere before the
-        // guard stood, or under a policy that is no longer in force, ends here.
-        let inside = sender.index == scope.index && (local || !standing);
-        if !inside && !(is_guarded_port && sender.is(Kind::Proxy)) {
-            let reason = if is_guarded_port { Reason::NotProxy } else { Reason::Sealed };
-            return report::refuse(&site, scope.index, reason, &ends);
+    if standing && verdict(&site.settings, scope, &ends.source, ends.source_port, local).is_ok() {
+        return Outcome::Flow;
+    }
+    by_sender(site, ctx, scope, ends, listening)
+}
+
+/// A TCP packet to a slice where nothing is decided on the way in.
+#[inline(never)]
+fn observe(site: &mut Site<false>, ctx: &SkBuffContext, scope: &Scope, ends: &Ends, by: By) -> Outcome {
+    if by != By::Flow {
+        return Outcome::Pass;
+    }
+    if mode(scope) != Mode::Shadow {
+        return Outcome::Flow;
+    }
+    let local = by_loopback(ctx) || is_local(&ends.source);
+    match verdict(&site.settings, scope, &ends.source, ends.source_port, local) {
+        Ok(()) => Outcome::Flow,
+        Err(reason) => {
+            site.reason = reason;
+            Outcome::Despite
         }
     }
-    if let Some(socket) = socket {
-        socket.allow(&ctx, settings.epoch);
+}
+
+/// The verdict that depends on who sent it.
+///
+/// Not inlined, and what the caller knows is found again: for each combination of what it still holds, the verifier goes
+/// through the lookup once more.
+#[inline(never)]
+fn by_sender(
+    site: &mut Site<false>,
+    ctx: &SkBuffContext,
+    scope: &Scope,
+    ends: &Ends,
+    listening: bool,
+) -> Outcome {
+    let sender = peer::sender(&site.settings, ctx, ends);
+    site.cgroup_id = sender.cgroup_id;
+    let local = is_local(&ends.source);
+    let is_guarded_port = scope.port != 0 && ends.destination_port == scope.port;
+    let standing = !is_guarded_port && !listening;
+    // The last word of a half that is done: without it, the model's would ask for it again and again.
+    if sender.gone && local && ends.empty && !listening {
+        return Outcome::Pass;
     }
-    PASS
+    // A connection that stands is the slice's own only on this host; what was accepted from elsewhere before the guard
+    // stood, or under a policy that is no longer in force, ends here.
+    let inside = sender.index == scope.index && (local || !standing);
+    if inside || is_guarded_port && sender.is(Kind::Proxy) {
+        return Outcome::Allow;
+    }
+    site.reason = if is_guarded_port { Reason::NotProxy } else { Reason::Sealed };
+    Outcome::Refuse
 }
 
 /// Whether a host that the config names sent this to a port that it names. Through the loopback device every
 /// source is forged.
 #[inline(always)]
-fn is_named_peer(site: &Site, ctx: &SkBuffContext, scope: &Scope, ends: &Ends) -> bool {
+fn is_named_peer(site: &Site<false>, ctx: &SkBuffContext, scope: &Scope, ends: &Ends) -> bool {
     scope.has_peers != 0
         && !by_loopback(ctx)
         && is_peer(&site.settings, scope, &ends.source, ends.destination_port)
 }
 
-/// Answers from where the model may send to, named peers, and talk inside the slice; never to the guarded port.
+/// Answers from where the slice may send to, named peers, and talk inside the slice; never to the guarded port.
 #[inline(always)]
-fn datagram(site: &mut Site, ctx: &SkBuffContext, scope: &Scope, ends: &Ends) -> i32 {
-    if scope.port != 0 && ends.destination_port == scope.port {
-        return report::refuse(site, scope.index, Reason::NotProxy, ends);
-    }
-    if mode(scope) == Mode::Monitor || is_named_peer(site, ctx, scope, ends) {
-        return PASS;
+fn datagram(
+    site: &mut Site<false>,
+    ctx: &SkBuffContext,
+    scope: &Scope,
+    ends: &Ends,
+    is_model: bool,
+) -> Outcome {
+    if is_model && scope.port != 0 && ends.destination_port == scope.port {
+        site.reason = Reason::NotProxy;
+        return Outcome::Refuse;
     }
     let local = is_local(&ends.source);
+    if mode(scope) == Mode::Monitor {
+        return if local { Outcome::Pass } else { Outcome::Flow };
+    }
+    if is_model && is_named_peer(site, ctx, scope, ends) {
+        return Outcome::Pass;
+    }
     if verdict(&site.settings, scope, &ends.source, ends.source_port, local).is_ok() {
-        return PASS;
+        return Outcome::Flow;
+    }
+    if !is_model {
+        return Outcome::Pass;
     }
     // Only a local address is asked about: a listener on every address would answer for a remote one.
     if local {
         let sender = peer::sender(&site.settings, ctx, ends);
         if sender.index == scope.index {
-            return PASS;
+            return Outcome::Pass;
         }
         site.cgroup_id = sender.cgroup_id;
     }
-    report::settle(site, scope, Err(Reason::Sealed), ends)
+    Outcome::Settle
 }

@@ -13,6 +13,8 @@
 //!   ingress ───────────────────────────────▶ socket's cookie ───▶ socket's cgroup ──▶ reverse socket lookup
 //! ```
 //!
+//! What passes is counted where it passes (`flow.rs`), for each socket and on each CPU.
+//!
 //! Two independent lines stand behind each law. At the system call a process is refused at once, by name; at
 //! the packet the kernel refuses whatever came around the system call: a raw socket, a forged header, a socket
 //! opened before the guard stood, a descriptor passed from elsewhere, a remote host.
@@ -31,7 +33,8 @@
 //!
 //! What it does not do: it does not see the packets of sockets outside the held slices, so that a process that may forge
 //! packets (CAP_NET_RAW in the host's network) can forge the proxy's as well; it sees no AF_PACKET, AF_VSOCK or AF_UNIX
-//! traffic, keeps no connection state beyond caches, and reads no payload.
+//! traffic, and keeps no connection state beyond caches. Of payloads it reads what names a destination (`head.rs`), and
+//! hands it to the agent; what is decided never depends on it.
 #![no_std]
 #![no_main]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
@@ -41,6 +44,8 @@ mod cache;
 mod connect;
 mod connection;
 mod egress;
+mod flow;
+mod head;
 mod ingress;
 mod maps;
 mod packet;

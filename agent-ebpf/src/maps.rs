@@ -6,8 +6,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 use bailiwick_abi::{
-    Address, Destination, DestinationKey, Fold, FoldKey, HeldScope, NAME_LEN, NameKey, PortOwner, Scope,
-    ScopeKey, Settings,
+    Address, Destination, DestinationKey, Flow, Fold, FoldKey, Head, HeldScope, NAME_LEN, NameKey, PortOwner,
+    Scope, ScopeKey, Settings,
 };
 
 #[map]
@@ -53,3 +53,14 @@ pub(crate) static COUNTERS: PerCpuArray<u64> =
 
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(bailiwick_abi::EVENTS.max_entries, 0);
+
+#[map]
+pub(crate) static FLOWS: PerCpuArray<Flow> =
+    PerCpuArray::with_max_entries(bailiwick_abi::FLOWS.max_entries, 0);
+
+#[map]
+pub(crate) static HEADS: LruHashMap<u64, Head> =
+    LruHashMap::with_max_entries(bailiwick_abi::HEADS.max_entries, 0);
+
+#[map]
+pub(crate) static OBSERVED: RingBuf = RingBuf::with_byte_size(bailiwick_abi::OBSERVED.max_entries, 0);

@@ -23,6 +23,10 @@ pub(crate) struct Ends {
     pub(crate) empty: bool,
     /// A TCP packet that acknowledges, and neither opens nor ends anything.
     pub(crate) acknowledging: bool,
+    /// Bytes before the payload.
+    pub(crate) headers: u8,
+    /// TCP: the sequence number of the first byte, the SYN counted as one.
+    pub(crate) sequence: u32,
 }
 
 impl Ends {
@@ -36,6 +40,8 @@ impl Ends {
         reset: false,
         empty: false,
         acknowledging: false,
+        headers: 0,
+        sequence: 0,
     };
 }
 
@@ -166,6 +172,7 @@ fn parse_transport<const AT: usize>(bytes: Bytes, length: usize, ends: &mut Ends
     ends.source_port = u16::from_be(source_port);
     ends.destination_port = u16::from_be(destination_port);
     if ends.protocol != TCP {
+        ends.headers = (AT + UDP_LENGTH) as u8;
         return Ok(());
     }
     const FIN: u8 = 0x01;
@@ -176,8 +183,11 @@ fn parse_transport<const AT: usize>(bytes: Bytes, length: usize, ends: &mut Ends
         return Err(Reason::Malformed);
     }
     // SAFETY: within the bounds that were just checked.
-    let (words, flags): (u8, u8) = unsafe { (bytes.read(AT + 12), bytes.read(AT + 13)) };
-    ends.empty = length == AT + usize::from(words >> 4) * 4;
+    let (sequence, words, flags): (u32, u8, u8) =
+        unsafe { (bytes.read(AT + 4), bytes.read(AT + 12), bytes.read(AT + 13)) };
+    ends.sequence = u32::from_be(sequence);
+    ends.headers = AT as u8 + (words >> 4) * 4;
+    ends.empty = length == usize::from(ends.headers);
     ends.opening = flags & (SYN | ACK) == SYN;
     ends.reset = flags & RST != 0;
     ends.acknowledging = flags & (SYN | RST | FIN | ACK) == ACK;

@@ -38,7 +38,7 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    const NOBODY: Self = Self { cgroup_id: 0, index: NO_SCOPE, kind: 0, gone: true };
+    pub(crate) const NOBODY: Self = Self { cgroup_id: 0, index: NO_SCOPE, kind: 0, gone: true };
 
     #[inline(always)]
     pub(crate) fn is(&self, kind: Kind) -> bool {

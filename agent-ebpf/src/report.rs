@@ -10,7 +10,7 @@ use bailiwick_abi::{Counter, Event, Fold, FoldKey, Hook, Mode, Reason, Scope, Se
 use crate::{
     maps::{COUNTERS, EVENTS, FOLDED},
     packet::Ends,
-    verdict::mode,
+    verdict::{Outcome, mode},
 };
 
 /// Let pass.
@@ -18,17 +18,20 @@ pub(crate) const PASS: i32 = 1;
 /// Refuse: EPERM at a system call, a drop at a packet.
 pub(crate) const REFUSE: i32 = 0;
 
-/// Where a decision was made, and about whom.
-pub(crate) struct Site {
+/// Where a decision was made, and about whom. `CALL` says that it is a system call of the process that acts; the programs
+/// of packet hooks may not even contain a question for the process.
+pub(crate) struct Site<const CALL: bool> {
     pub(crate) hook: Hook,
     pub(crate) settings: Settings,
     /// The cgroup of the process or of the socket.
     pub(crate) cgroup_id: u64,
+    /// Why, of a packet that is not allowed, or would not be.
+    pub(crate) reason: Reason,
 }
 
 /// Refuses, whatever the scope's mode: the guard on the way in.
 #[inline(always)]
-pub(crate) fn refuse(site: &Site, index: u32, reason: Reason, ends: &Ends) -> i32 {
+pub(crate) fn refuse<const CALL: bool>(site: &Site<CALL>, index: u32, reason: Reason, ends: &Ends) -> i32 {
     count(Counter::Denied(reason));
     event(site, index, Verdict::Deny, reason, ends);
     REFUSE
@@ -36,15 +39,22 @@ pub(crate) fn refuse(site: &Site, index: u32, reason: Reason, ends: &Ends) -> i3
 
 /// Applies the scope's mode to a denial of egress.
 #[inline(always)]
-pub(crate) fn settle(site: &Site, scope: &Scope, outcome: Result<(), Reason>, ends: &Ends) -> i32 {
-    let Err(reason) = outcome else {
-        return allow();
-    };
+pub(crate) fn settle<const CALL: bool>(
+    site: &Site<CALL>,
+    scope: &Scope,
+    outcome: Outcome,
+    ends: &Ends,
+) -> i32 {
+    match outcome {
+        Outcome::Pass | Outcome::Allow | Outcome::Flow | Outcome::Despite => return allow(),
+        Outcome::Refuse => return refuse(site, scope.index, site.reason, ends),
+        Outcome::Settle => {}
+    }
     match mode(scope) {
-        Mode::Enforce => refuse(site, scope.index, reason, ends),
+        Mode::Enforce => refuse(site, scope.index, site.reason, ends),
         Mode::Shadow => {
-            count(Counter::WouldDeny(reason));
-            event(site, scope.index, Verdict::WouldDeny, reason, ends);
+            count(Counter::WouldDeny(site.reason));
+            event(site, scope.index, Verdict::WouldDeny, site.reason, ends);
             PASS
         }
         Mode::Monitor => allow(),
@@ -59,45 +69,40 @@ pub(crate) fn allow() -> i32 {
 }
 
 #[inline(always)]
-fn count(counter: Counter) {
+pub(crate) fn count(counter: Counter) {
     if let Some(value) = COUNTERS.get_ptr_mut(counter.index()) {
         // SAFETY: a live, aligned map value. Atomic, because a packet can arrive in the middle of a system call.
-        unsafe { increment(value) };
+        unsafe { increase(value, 1) };
     }
 }
 
-/// Adds one, atomically; core offers no such thing for a target without compare-and-swap.
+/// Adds, atomically; core offers no such thing for a target without compare-and-swap.
 ///
 /// # Safety
 /// `value` must point to a live, aligned map value.
 #[inline(always)]
-unsafe fn increment(value: *mut u64) {
+pub(crate) unsafe fn increase(value: *mut u64, by: u64) {
     #[cfg(target_arch = "bpf")]
     // SAFETY: the caller's promise.
     unsafe {
-        core::arch::asm!("lock *(u64 *)({value} + 0) += {one}", value = in(reg) value, one = in(reg) 1_u64);
+        core::arch::asm!("lock *(u64 *)({value} + 0) += {by}", value = in(reg) value, by = in(reg) by);
     }
     #[cfg(not(target_arch = "bpf"))]
     // SAFETY: the caller's promise.
     unsafe {
-        *value += 1;
+        *value += by;
     }
-}
-
-#[inline(always)]
-fn has_process(hook: Hook) -> bool {
-    matches!(hook, Hook::Connect | Hook::SendMessage | Hook::Bind)
 }
 
 /// Not inlined: one copy per program, and its stack is given back.
 #[inline(never)]
-fn event(site: &Site, index: u32, verdict: Verdict, reason: Reason, ends: &Ends) {
+fn event<const CALL: bool>(site: &Site<CALL>, index: u32, verdict: Verdict, reason: Reason, ends: &Ends) {
     let hook = site.hook;
-    let pid = if has_process(hook) { (bpf_get_current_pid_tgid() >> 32) as u32 } else { 0 };
+    let pid = if CALL { (bpf_get_current_pid_tgid() >> 32) as u32 } else { 0 };
     let key = FoldKey {
         address: if matches!(hook, Hook::Ingress) { ends.source } else { ends.destination },
         scope: index,
-        actor: if has_process(hook) { pid } else { site.cgroup_id as u32 },
+        actor: if CALL { pid } else { site.cgroup_id as u32 },
         port: ends.destination_port,
         protocol: ends.protocol,
         reason: reason.tag(),
@@ -113,7 +118,7 @@ fn event(site: &Site, index: u32, verdict: Verdict, reason: Reason, ends: &Ends)
         // one, while COUNTERS stays exact.
         unsafe {
             if now.wrapping_sub((*fold).reported) < Fold::INTERVAL {
-                increment(&raw mut (*fold).held);
+                increase(&raw mut (*fold).held, 1);
                 return;
             }
             held = (*fold).held;
@@ -131,7 +136,7 @@ fn event(site: &Site, index: u32, verdict: Verdict, reason: Reason, ends: &Ends)
         comm.as_mut_ptr().cast::<u64>().add(1).write_volatile(0);
     }
     let mut uid = 0;
-    if has_process(hook) {
+    if CALL {
         uid = bpf_get_current_uid_gid() as u32;
         // SAFETY: sixteen writable bytes. A failure leaves zeros, which say that the name is not known.
         unsafe { bpf_get_current_comm(comm.as_mut_ptr().cast(), 16) };

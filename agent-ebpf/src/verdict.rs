@@ -8,6 +8,25 @@ use bailiwick_abi::{
 
 use crate::maps::{DESTINATIONS, LOCAL};
 
+/// What becomes of a packet. Decided in a function of its own that hands back no more than this, and the reason in its
+/// [`Site`](crate::report::Site): what follows is then verified once, and not once for each way that leads there.
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Let pass; the next one is decided again.
+    Pass = 0,
+    /// Let pass, and the whole connection.
+    Allow = 1,
+    /// Let pass, and counted: it belongs to what the slice sends to somewhere.
+    Flow = 2,
+    /// The same, though enforcing would have refused it: what answers such a flow.
+    Despite = 5,
+    /// Not allowed: what becomes of it, the scope's mode says.
+    Settle = 3,
+    /// Refused, in every mode.
+    Refuse = 4,
+}
+
 /// Whether `address` is loopback or one of the host's own.
 #[inline(always)]
 pub(crate) fn is_local(address: &Address) -> bool {
@@ -25,8 +44,8 @@ pub(crate) fn by_loopback(ctx: &SkBuffContext) -> bool {
     unsafe { core::ptr::read_volatile(&raw const (*ctx.skb.skb).ifindex) == LOOPBACK_DEVICE }
 }
 
-/// Whether the scope's policy allows `address` and `port`. A `local` destination needs a named exception: behind
-/// loopback there are daemons that would carry the traffic under their own name.
+/// Whether the scope's policy allows `address` and `port`. A `local` destination needs a named exception, and so does a
+/// resolver: behind loopback there are daemons, and behind resolvers hosts, that would carry the traffic under their own name.
 ///
 /// Not inlined, to keep the frames of the programs small: Linux 5.10 rounds each up and allows 512 bytes in all.
 #[inline(never)]
@@ -45,12 +64,17 @@ pub(crate) fn verdict(
         if flags & (Destination::REGION | Destination::PEER) == 0 {
             return Err(Reason::DestinationNotAllowed);
         }
+        if asks_a_resolver(scope, port) {
+            return Err(Reason::ResolverNotNamed);
+        }
     }
     match address.embedded() {
         Embedded::None => Ok(()),
         Embedded::V4(inner) => {
             let flags = lookup(*settings, scope, &inner, port);
-            if flags & Destination::EXCEPTION == 0 && (flags == 0 || is_local(&inner)) {
+            if flags & Destination::EXCEPTION == 0
+                && (flags == 0 || is_local(&inner) || asks_a_resolver(scope, port))
+            {
                 return Err(Reason::DestinationNotAllowed);
             }
             Ok(())
@@ -58,6 +82,13 @@ pub(crate) fn verdict(
         Embedded::Opaque if flags & Destination::EXCEPTION == 0 => Err(Reason::DestinationNotAllowed),
         Embedded::Opaque => Ok(()),
     }
+}
+
+/// Whether what a scope sends to this port is a question that a resolver may carry on to anywhere, so that a region does not
+/// allow it: DNS (RFC 1035), and DNS over TLS and QUIC (RFC 7858, RFC 9250). The agent asks the resolvers of its host.
+#[inline(always)]
+fn asks_a_resolver(scope: &Scope, port: u16) -> bool {
+    (port == 53 || port == 853) && scope.kind != Kind::Proxy.tag()
 }
 
 /// Whether `address` is a named peer that may connect to `own_port` of the scope.

@@ -6,7 +6,10 @@
 //!             ├─▶ watch           kernel truth every second; repairs, alerts, records; follows the slices
 //!             ├─▶ egress::report  kernel events → journal, trail and register
 //!             ├─▶ freshness       datasets that are too old → journal and trail
-//!             ├─▶ control         what root hands over for the trail, at a Unix socket
+//!             ├─▶ control         what root hands over for the trail and asks about the servers, at a Unix socket
+//!             ├─▶ preflight       what the servers' own settings leave open, once each → the log
+//!             ├─▶ traces          one span a request, where the config says so
+//!             ├─▶ metrics         health, readiness and numbers, where the config says so
 //!             └─▶ proxy::serve    the only way in
 //! ```
 //!
@@ -19,13 +22,15 @@
 
 use crate::cli::RELOAD_REFUSED;
 use crate::config::settings::Settings;
-use crate::control::{self as handing_over, Control};
+use crate::control::{self as handing_over, Asking, Control, Known};
 use crate::egress::register::{self, Bounds, RegisterError, Store};
 use crate::identity::Timing;
-use crate::proxy::{Limits, Policy, Proof, Witness};
+use crate::metrics::{Listener, Metrics, Sources};
+use crate::preflight;
+use crate::proxy::{Limits, Policy, Proof, UpstreamHealth, Witness};
 use crate::reload::{Load, Reload};
 use crate::watch::{self as watching, Watch};
-use crate::{egress, freshness, proxy};
+use crate::{egress, freshness, proxy, traces};
 use bailiwick_audit::{AuditError, Log, LogSettings, Record};
 use bailiwick_kernel::{Guard, KernelError, Site, Slices};
 use libsystemd::daemon::{NotifyState, notify};
@@ -33,8 +38,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
+
+/// For the last traces when the agent stops.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// Why the agent stopped, or could not start.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +60,9 @@ pub enum AppError {
     /// The proxy could not listen or read its TLS files.
     #[error("the proxy: {0}")]
     Proxy(#[source] std::io::Error),
+    /// The metrics' listener could not listen.
+    #[error("the metrics: {0}")]
+    Metrics(#[source] std::io::Error),
     /// The process could not be prepared.
     #[error("{0}: {1}")]
     Process(&'static str, #[source] std::io::Error),
@@ -73,7 +85,7 @@ pub async fn run(settings: Settings, site: &Site, load: Load) -> Result<(), AppE
     let unwatched = watching::before_start(site, &settings.kernel, &settings.audit.directory);
     let mut guard = Guard::attach(site)?;
     let generation = guard.apply(&settings.kernel)?;
-    let events = guard.events()?;
+    let (events, flows) = (guard.events()?, guard.flows()?);
     tracing::info!(generation, scopes = settings.kernel.scopes.len(), "the guard stands");
 
     let log = Log::open(LogSettings {
@@ -105,12 +117,21 @@ pub async fn run(settings: Settings, site: &Site, load: Load) -> Result<(), AppE
         Ok(policy) => policy,
         Err(error) => return Err(give_up(&log, AppError::Proxy(error)).await?),
     };
+    let metrics = Arc::new(Metrics::default());
+    let (tracer, tracing) =
+        settings.traces.as_ref().map(|to| traces::start(to, host_of(&settings), &metrics)).unzip();
+    let policy = policy.counted_by(Arc::clone(&metrics)).traced_by(tracer);
     let (policy, current) = watch::channel(Arc::new(policy));
     let (sender, named) = watch::channel(Arc::clone(&settings));
-    let mut reporting = tokio::spawn(egress::report(named, log.clone(), events, register, leaving));
+    let mut reporting = tokio::spawn(egress::report(named, log.clone(), events, flows, register, leaving));
     let fresh = tokio::spawn(freshness::watch(sender.subscribe(), log.clone()));
-    let mut following = tokio::spawn(Watch::new(guard, log.clone()).run(ordered));
-    let listening_for_root = hand_overs(&log);
+    let telling = match tell(&settings, &metrics, current.clone(), &log, stopping.clone()) {
+        Ok(telling) => telling,
+        Err(error) => return Err(give_up(&log, AppError::Metrics(error)).await?),
+    };
+    let mut following = tokio::spawn(Watch::new(guard, log.clone(), Arc::clone(&metrics)).run(ordered));
+    let listening_for_root = hand_overs(&log, current.clone());
+    let warning = tokio::spawn(preflight::warn_once(current.clone(), site.cgroup_root.clone()));
     let serving = proxy::serve_current(current, log.clone(), Limits::default(), ready, stopping);
     let mut serving = tokio::spawn(serving);
     let reload = Reload { load, policy, settings: sender, orders, log: log.clone() };
@@ -148,31 +169,74 @@ pub async fn run(settings: Settings, site: &Site, load: Load) -> Result<(), AppE
         tracing::error!("the proxy did not drain cleanly");
     }
     fresh.abort();
+    warning.abort();
     // Last, since what is refused meanwhile is told, too.
     let _ = leave.send(true);
     if !reporting.is_finished() && (&mut reporting).await.is_err() {
         tracing::error!("what was refused last may be in the kernel's counters only");
     }
     following.abort();
-    if let Some(task) = listening_for_root {
+    for task in [listening_for_root, telling].into_iter().flatten() {
         task.abort();
+        let _cancelled = task.await;
+    }
+    // Nobody is left who has spans to hand over: those that wait go out.
+    drop(reload);
+    if let Some(task) = tracing
+        && tokio::time::timeout(LAST_SPANS, task).await.is_err()
+    {
+        tracing::warn!("the last traces were dropped: the collector does not take them");
     }
     log.append(control("stop", [("reason", if ended.is_ok() { "signal" } else { "failure" })])).await?;
     log.close().await?;
     ended
 }
 
+/// The host's name in the trail's origin.
+fn host_of(settings: &Settings) -> &str {
+    let origin = settings.audit.origin.as_str();
+    origin.strip_prefix("bailiwick/").unwrap_or(origin)
+}
+
 /// Serves the control socket. It guards nothing: an agent without it says so and goes on.
-fn hand_overs(log: &Log) -> Option<tokio::task::JoinHandle<()>> {
+fn hand_overs(log: &Log, policy: watch::Receiver<Arc<Policy>>) -> Option<tokio::task::JoinHandle<()>> {
     let place = handing_over::place();
     match Control::bind(&place) {
-        Ok(control) => Some(tokio::spawn(control.serve(log.clone()))),
+        Ok(control) => Some(tokio::spawn(control.serve(log.clone(), Arc::new(Servers(policy))))),
         Err(error) => {
             let place = place.display();
             tracing::warn!(%error, "no control socket at {place}: `bailiwick selftest` cannot record its result while this agent runs");
             None
         }
     }
+}
+
+/// The servers of the policy in force.
+struct Servers(watch::Receiver<Arc<Policy>>);
+
+impl Known for Servers {
+    fn upstreams(&self) -> Vec<UpstreamHealth> {
+        self.0.borrow().upstream_health()
+    }
+
+    fn settings(&self) -> Asking {
+        let policy = Arc::clone(&self.0.borrow());
+        Box::pin(preflight::ask_all(policy))
+    }
+}
+
+/// Serves health and metrics where the config says so. It lives until all requests are drained, so that it can say so.
+fn tell(
+    settings: &Settings,
+    metrics: &Arc<Metrics>,
+    policy: watch::Receiver<Arc<Policy>>,
+    log: &Log,
+    stopping: watch::Receiver<bool>,
+) -> std::io::Result<Option<tokio::task::JoinHandle<()>>> {
+    let Some(at) = &settings.metrics else { return Ok(None) };
+    let sources = Sources { policy, log: log.clone(), stopping };
+    let listener = Listener::bind(at, Arc::clone(metrics), sources)?;
+    Ok(Some(tokio::spawn(listener.serve())))
 }
 
 /// A start that failed is on record; the error again.

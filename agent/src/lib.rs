@@ -20,11 +20,13 @@
 //! | [`protocol`] | where text lives in requests, answers and events | know who calls |
 //! | [`egress`] | what the kernel refused, in words | decide anything |
 //! | `freshness` | says which datasets are too old, at the start, at reloads and daily | fetch or decide anything |
+//! | [`metrics`] | health, readiness and numbers for whoever operates it | know who calls or what was said |
 //! | [`lock`] | one agent a host | anything else |
 //! | [`selftest`] | the list of all attacks, and those that a live host can bear | change anything that stays |
 //! | `secret` | one line of a file, wiped | show it |
 //! | [`state`] | keys that outlive a run | hold anything else |
 //! | [`preflight`] | what this host can hold, and which law is weakened | change anything |
+//! | [`traces`] | one span a request, to a collector in a declared region | hold content, block a request |
 //! | [`reload`] | another policy, all of it or nothing | anything of the start |
 //! | `watch` | kernel truth once a second; repairs, alerts, records | decide anything |
 //! | `bailiwick-policy` | pure decisions: regions, rules, permits | I/O, clocks, async |
@@ -41,6 +43,7 @@ pub mod egress;
 mod freshness;
 pub mod identity;
 pub mod lock;
+pub mod metrics;
 pub mod preflight;
 pub mod protocol;
 pub mod proxy;
@@ -48,4 +51,5 @@ pub mod reload;
 mod secret;
 pub mod selftest;
 pub mod state;
+pub mod traces;
 mod watch;

@@ -9,9 +9,10 @@
 //! - Every error of a config is said in the journal, and nothing was changed.
 //! - The proxy is given the new policy last: what the kernel refuses, or the trail cannot take, never serves.
 //! - A request is judged to its end by the policy that it began with, and its stream is not cut.
+//! - The TLS files are read anew with every reload, be the config the same or not; what cannot be used changes nothing.
 //!
-//! What it does not do: the listener's address, the TLS files and the trail's directory are those of the start; a change of
-//! them is said, and waits for a restart.
+//! What it does not do: the listeners' addresses and the trail's directory are those of the start; a change of them is said,
+//! and waits for a restart.
 
 use crate::app::control;
 use crate::config::ConfigErrors;
@@ -33,7 +34,7 @@ pub(crate) enum ReloadError {
     /// Everything that is wrong with the config.
     #[error("{0}")]
     Config(#[from] ConfigErrors),
-    /// A model's credential cannot be read.
+    /// A model's credential or a TLS file cannot be used.
     #[error("{0}")]
     Credential(#[source] io::Error),
     /// The kernel refused.
@@ -105,8 +106,8 @@ impl Reload {
 fn waits_for_a_restart(old: &Settings, new: &Settings) -> Vec<String> {
     let rows = [
         ("proxy.listen", old.proxy.listen != new.proxy.listen),
-        ("proxy.tls", old.proxy.tls != new.proxy.tls),
-        ("proxy.clients", old.proxy.clients != new.proxy.clients),
+        ("metrics.listen", old.metrics != new.metrics),
+        ("traces", old.traces != new.traces),
         ("audit.directory", old.audit.directory != new.audit.directory),
         ("host.name", old.audit.origin != new.audit.origin),
     ];

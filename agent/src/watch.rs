@@ -23,11 +23,13 @@
 
 use crate::app::control;
 use crate::egress::Kind;
+use crate::metrics::Metrics;
 use bailiwick_audit::{AuditError, Log, Record, last_record};
 use bailiwick_kernel::{Guard, KernelError, Problem, Rules, Site, Status, TreeWatch, standing};
 use libsystemd::logging::{Priority, journal_send};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -48,6 +50,7 @@ pub(crate) type Order = (Rules, oneshot::Sender<Result<u32, KernelError>>);
 pub(crate) struct Watch {
     guard: Guard,
     log: Log,
+    metrics: Arc<Metrics>,
     ear: Option<TreeWatch>,
     open: BTreeMap<Problem, OffsetDateTime>,
     strangers: BTreeSet<String>,
@@ -58,13 +61,14 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Call it inside a tokio runtime.
-    pub(crate) fn new(guard: Guard, log: Log) -> Self {
+    pub(crate) fn new(guard: Guard, log: Log, metrics: Arc<Metrics>) -> Self {
         let ear = TreeWatch::new()
             .inspect_err(|error| tracing::warn!("{error}; slices are looked for every {REFRESH:?} only"))
             .ok();
         Self {
             guard,
             log,
+            metrics,
             ear,
             open: BTreeMap::new(),
             strangers: BTreeSet::new(),
@@ -159,6 +163,7 @@ impl Watch {
         }
         if let Some(truth) = truth {
             self.strangers(&truth).await;
+            self.metrics.guard_seen(truth);
         }
         self.last_look = looked;
     }

@@ -1,13 +1,14 @@
 //! A certificate authority for tests: one root, leaf certificates for names and addresses, valid for a day.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType,
 };
 use rustls::RootCertStore;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use time::{Duration, OffsetDateTime};
 
 /// A test authority. Its key lives in memory only.
@@ -24,7 +25,11 @@ pub struct Identity {
     pub certificate: String,
     /// Its PKCS#8 key.
     pub key: String,
+    serial: u64,
 }
+
+/// Of the next certificate of this process.
+static SERIAL: AtomicU64 = AtomicU64::new(1);
 
 /// Why a certificate cannot be made or used.
 #[derive(Debug, thiserror::Error)]
@@ -97,8 +102,34 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![usage];
         (params.not_before, params.not_after) = validity();
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        params.serial_number = Some(serial.into());
         let certificate = params.signed_by(&key, &self.issuer)?.pem();
-        Ok(Identity { certificate, key: key.serialize_pem() })
+        Ok(Identity { certificate, key: key.serialize_pem(), serial })
+    }
+
+    /// The list of those identities that it takes back (RFC 5280, 5), PEM; the next one is due `due` seconds from now, which
+    /// may be in the past.
+    ///
+    /// # Errors
+    /// When it cannot be signed.
+    pub fn revoke(&self, revoked: &[&Identity], due: i64) -> Result<String, AuthorityError> {
+        let now = OffsetDateTime::now_utc();
+        let entry = |identity: &&Identity| RevokedCertParams {
+            serial_number: identity.serial.into(),
+            revocation_time: now - Duration::hours(1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: now - Duration::hours(2),
+            next_update: now + Duration::seconds(due),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.iter().map(entry).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        Ok(list.signed_by(&self.issuer)?.pem()?)
     }
 }
 
@@ -146,7 +177,7 @@ pub fn client_as(
         .with_root_certificates(store);
     let mut config = match identity {
         None => builder.with_no_client_auth(),
-        Some(Identity { certificate, key }) => {
+        Some(Identity { certificate, key, .. }) => {
             let chain =
                 CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<Result<Vec<_>, _>>()?;
             builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(key.as_bytes())?)?

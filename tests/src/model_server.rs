@@ -55,6 +55,8 @@ pub struct ModelServer {
     pub cut: usize,
     /// The pause between frames.
     pub pause: Duration,
+    /// What it answers where another kind of server would: an object of `"GET /path": [status, body]`.
+    pub answers: Value,
 }
 
 impl Default for ModelServer {
@@ -68,6 +70,7 @@ impl Default for ModelServer {
             piece: 7,
             cut: 0,
             pause: Duration::from_millis(10),
+            answers: Value::Null,
         }
     }
 }
@@ -145,6 +148,14 @@ impl Shared {
             return error(StatusCode::BAD_REQUEST, "invalid_request_error", "the body ended early");
         };
         self.remember(&parts, &body);
+        let asked = format!("{} {}", parts.method, parts.uri.path());
+        if let Some(status) = self.settings.answers[&asked][0].as_u64() {
+            let status = u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok());
+            return whole(
+                status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+                &self.settings.answers[&asked][1],
+            );
+        }
         if parts.uri.path() == "/health" {
             return whole(StatusCode::OK, &json!({"status": "ok"}));
         }

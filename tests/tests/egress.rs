@@ -91,14 +91,14 @@ fn an_allowed_region_passes_both_ways() {
     let mut server = friend(&stage);
     let listener = server.serve_on(at("::", 443));
     let echo = server.open(Kind::Udp4);
-    server.bind(echo, at("198.51.100.2", 53)).expect("bind");
+    server.bind(echo, at("198.51.100.2", 443)).expect("bind");
     let _guard = stage.guard(&region(Mode::Enforce));
     for ip in FRIEND {
         talk(&mut model, &mut server, listener, at(ip, 443)).unwrap_or_else(|error| panic!("{ip}: {error}"));
     }
     let socket = model.open(Kind::Udp4);
     model.bind(socket, at("198.51.100.1", 5353)).expect("bind");
-    model.send_to(socket, b"ask", at("198.51.100.2", 53)).expect("sendto");
+    model.send_to(socket, b"ask", at("198.51.100.2", 443)).expect("sendto");
     assert_eq!(server.receive(echo).expect("the question"), b"ask");
     server.send_to(echo, b"answer", at("198.51.100.1", 5353)).expect("sendto");
     assert_eq!(model.receive(socket).expect("the answer"), b"answer");
@@ -166,7 +166,7 @@ fn forged(destination: [u8; 4], options: &[u8]) -> Vec<u8> {
     packet.extend(destination);
     packet.extend(options);
     packet.extend(4000_u16.to_be_bytes());
-    packet.extend(53_u16.to_be_bytes());
+    packet.extend(443_u16.to_be_bytes());
     packet.extend((8 + u16::try_from(payload.len()).expect("short")).to_be_bytes());
     packet.extend([0, 0]);
     packet.extend(payload);
@@ -181,9 +181,9 @@ fn a_forged_header_is_judged_by_what_it_says() {
     let mut server = foreign(&stage);
     let mut allowed = friend(&stage);
     let sink = server.open(Kind::Udp4);
-    server.bind(sink, at("192.0.2.2", 53)).expect("bind");
+    server.bind(sink, at("192.0.2.2", 443)).expect("bind");
     let ear = allowed.open(Kind::Udp4);
-    allowed.bind(ear, at("198.51.100.2", 53)).expect("bind");
+    allowed.bind(ear, at("198.51.100.2", 443)).expect("bind");
     let raw = model.open(Kind::Raw4);
     let packet = forged([192, 0, 2, 2], &[]);
     model.send_to(raw, &packet, at("192.0.2.2", 0)).expect("control");
@@ -197,7 +197,7 @@ fn a_forged_header_is_judged_by_what_it_says() {
     assert_eq!(server.receive(sink), Err(Errno::ETIMEDOUT));
     let event = stage.event("the forgery", |event| event.hook == Hook::Egress);
     assert_eq!(event.reason, Reason::DestinationNotAllowed);
-    assert_eq!(event.destination, at("192.0.2.2", 53));
+    assert_eq!(event.destination, at("192.0.2.2", 443));
     assert_eq!(event.source, Some(at("198.51.100.1", 4000)));
     model.send_to(raw, &forged([198, 51, 100, 2], &[]), at("198.51.100.2", 0)).expect("to the friend");
     assert_eq!(allowed.receive(ear).expect("an allowed header passes"), b"forged");
@@ -314,6 +314,49 @@ fn loopback_is_the_slices_own_or_named() {
         Err(Errno::EPERM),
         "not named: refused at once"
     );
+}
+
+/// Questions can carry data through a resolver to anywhere, so that a region does not open it; an exception does.
+#[test]
+fn only_named_resolvers_are_asked() {
+    let stage = Stage::new();
+    let mut model = stage.actor(MODEL);
+    let mut workload = stage.actor(WORKLOAD);
+    let mut server = friend(&stage);
+    let ports = [53, 853];
+    let listeners = ports.map(|port| server.serve_on(at("::", port)));
+    let sinks = ports.map(|port| {
+        let sink = server.open(Kind::Udp6);
+        server.bind(sink, at("::", port)).expect("bind");
+        sink
+    });
+    let guard = stage.guard(&region(Mode::Enforce));
+    for (ip, port) in FRIEND.iter().flat_map(|ip| ports.map(|port| (*ip, port))) {
+        for asker in [&mut model, &mut workload] {
+            let refused = |event: &Event| {
+                event.reason == Reason::ResolverNotNamed && to(event, ip) && event.destination.port() == port
+            };
+            assert_eq!(asker.dial(at(ip, port)), Err(Errno::EPERM), "{ip} {port}");
+            stage.event(ip, |event| event.hook == Hook::Connect && event.protocol == 6 && refused(event));
+            let socket = asker.open(udp(ip));
+            assert_eq!(asker.send_to(socket, b"ask", at(ip, port)), Err(Errno::EPERM), "{ip} {port}");
+            stage.event(ip, |event| event.hook == Hook::SendMessage && refused(event));
+        }
+    }
+    assert!(sinks.map(|sink| server.receive(sink)).iter().all(|heard| *heard == Err(Errno::ETIMEDOUT)));
+    drop(guard);
+    // Named by address and port, or by address alone.
+    let named = [("198.51.100.2/32", Some(53)), ("198.51.100.2/32", Some(853)), ("2001:db8:a::2/128", None)];
+    let _guard = stage.guard(&rules(egress(Mode::Enforce, &REGION, &named)));
+    for ip in FRIEND {
+        for (place, port) in ports.into_iter().enumerate() {
+            talk(&mut model, &mut server, listeners[place], at(ip, port))
+                .unwrap_or_else(|error| panic!("{ip}: {error}"));
+            let socket = model.open(udp(ip));
+            model.send_to(socket, b"ask", at(ip, port)).expect("a named resolver");
+            assert_eq!(server.receive(sinks[place]).expect("the question"), b"ask");
+        }
+    }
 }
 
 /// A host's own address leads to the same daemons as loopback does.

@@ -300,7 +300,7 @@ fn the_guard_stands_without_an_agent_and_status_says_so() {
     assert!(status.guarded, "{status:#?}");
     assert_eq!(status.generation, Some(1));
     let hooks: Vec<&str> = status.hooks.iter().map(|hook| hook.hook.as_str()).collect();
-    let at_slices = ["ingress:llama", "egress:llama", "egress:shipper"];
+    let at_slices = ["ingress:llama", "ingress:shipper", "egress:llama", "egress:shipper"];
     let at_root = ["bind4", "bind6", "connect4", "connect6", "sendmsg4", "sendmsg6"];
     assert_eq!(hooks, [&at_slices[..], &at_root[..]].concat());
     assert!(status.denied["not-proxy"] >= 1);

@@ -31,8 +31,12 @@ impl Cache {
     /// Of `CGROUPS`: the scope of a cgroup, by its id; see [`Membership`].
     pub const CGROUPS: Self = Self { slot_bits: 14, finding_bits: 12 };
     /// Of `CONNECTIONS`: those that are allowed, by their socket's cookie, which the host gives to one socket only
-    /// (Linux commit cd48bdda4fb8, 5.4). The finding is 1.
-    pub const CONNECTIONS: Self = Self { slot_bits: 18, finding_bits: 1 };
+    /// (Linux commit cd48bdda4fb8, 5.4). The finding is [`Cache::ALLOWED`] or [`Cache::COUNTED`].
+    pub const CONNECTIONS: Self = Self { slot_bits: 18, finding_bits: 2 };
+    /// The connection is allowed, and part of no flow that is counted.
+    pub const ALLOWED: u32 = 1;
+    /// The connection is allowed, and its packets are counted in `FLOWS`.
+    pub const COUNTED: u32 = 2;
 
     /// Entries of its array.
     #[must_use]
@@ -130,7 +134,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_not_remembered() {
-        for (cache, bits) in [(Cache::CGROUPS, 34), (Cache::CONNECTIONS, 49)] {
+        for (cache, bits) in [(Cache::CGROUPS, 34), (Cache::CONNECTIONS, 48)] {
             assert_eq!(cache.slot(0, 5), None);
             assert_eq!(cache.slot(1 << bits, 5), None);
             assert_eq!(cache.slot(u64::MAX, 5), None);

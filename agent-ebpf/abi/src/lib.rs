@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   agent/kernel ── writes ──▶ SETTINGS SCOPES HELD PORTS DESTINATIONS LOCAL NAMES ── read by ──▶ agent-ebpf
-//!   agent/kernel ◀── reads ─── EVENTS COUNTERS ◀───────────────── written by ──────────────────── agent-ebpf
+//!   agent/kernel ◀── reads ─── EVENTS OBSERVED FLOWS COUNTERS ◀── written by ──────────────────── agent-ebpf
 //! ```
 //!
 //! Both sides are compiled from this crate, but at different times: a pinned map outlives the agent that made
@@ -25,6 +25,7 @@
 mod address;
 mod cache;
 mod event;
+mod flow;
 mod keys;
 mod map;
 mod tags;
@@ -32,18 +33,19 @@ mod tags;
 pub use address::{Address, Embedded};
 pub use cache::{Cache, Membership, Slot};
 pub use event::{Event, Fold, FoldKey};
+pub use flow::{Flow, FlowRecord, Head, HeadRecord};
 pub use keys::{
     DESTINATION_FIXED_BITS, Destination, DestinationKey, HeldScope, NameKey, PortOwner, Scope, ScopeKey,
     Settings,
 };
 pub use map::{
-    CGROUPS, CONNECTIONS, COUNTERS, Counter, DESTINATIONS, EVENTS, FOLDED, HELD, LOCAL, MAPS, MapShape,
-    NAMES, PORTS, SCOPES, SETTINGS,
+    CGROUPS, CONNECTIONS, COUNTERS, Counter, DESTINATIONS, EVENTS, FLOWS, FOLDED, HEADS, HELD, LOCAL, MAPS,
+    MapShape, NAMES, OBSERVED, PORTS, SCOPES, SETTINGS,
 };
 pub use tags::{Hook, Kind, Mode, Reason, UnknownTag, Verdict};
 
 /// The version of everything in this crate; pins of different schemas never mix.
-pub const SCHEMA: u32 = 4;
+pub const SCHEMA: u32 = 5;
 
 /// The scope index that means "none".
 pub const NO_SCOPE: u32 = u32::MAX;

@@ -1,8 +1,8 @@
 //! The maps by name and shape, so that a pinned one can be compared before it is used again.
 
 use crate::{
-    Address, Cache, Destination, DestinationKey, Fold, FoldKey, HeldScope, Membership, NAME_LEN, NameKey,
-    PortOwner, Reason, Scope, ScopeKey, Settings,
+    Address, Cache, Destination, DestinationKey, Flow, Fold, FoldKey, Head, HeldScope, Membership, NAME_LEN,
+    NameKey, PortOwner, Reason, Scope, ScopeKey, Settings,
 };
 
 /// What the kernel can be asked about a map.
@@ -61,6 +61,14 @@ pub const CONNECTIONS: MapShape = shape::<u32, u64>("CONNECTIONS", ARRAY, Cache:
 pub const FOLDED: MapShape = shape::<FoldKey, Fold>("FOLDED", LRU_HASH, 16_384);
 /// See [`Counter`].
 pub const COUNTERS: MapShape = shape::<u32, u64>("COUNTERS", PERCPU_ARRAY, 64);
+/// What goes where at the moment, an array for each CPU; see [`Flow`].
+pub const FLOWS: MapShape = shape::<u32, Flow>("FLOWS", PERCPU_ARRAY, Flow::SLOTS);
+/// The connections whose first words are still to be looked at, by their socket's cookie.
+pub const HEADS: MapShape = shape::<u64, Head>("HEADS", LRU_HASH, 4096);
+/// [`crate::FlowRecord`] and [`crate::HeadRecord`], told apart by their first word: a buffer of its own, so that what is
+/// merely observed never takes the room of what was refused.
+pub const OBSERVED: MapShape =
+    MapShape { name: "OBSERVED", map_type: RINGBUF, key_size: 0, value_size: 0, max_entries: 4_194_304 };
 /// [`crate::Event`] after [`crate::Event`].
 pub const EVENTS: MapShape =
     MapShape { name: "EVENTS", map_type: RINGBUF, key_size: 0, value_size: 0, max_entries: 1_048_576 };
@@ -79,6 +87,9 @@ pub const MAPS: &[MapShape] = &[
     FOLDED,
     COUNTERS,
     EVENTS,
+    FLOWS,
+    HEADS,
+    OBSERVED,
 ];
 
 /// An entry of `COUNTERS`.
@@ -88,6 +99,8 @@ pub enum Counter {
     Allowed,
     /// Events for which the ring buffer had no room.
     LostEvents,
+    /// What was to be said of flows and for which the ring buffer had no room, or that came at a bad moment.
+    LostObservations,
     /// Refused for this reason.
     Denied(Reason),
     /// Let pass in shadow mode, though there was this reason.
@@ -102,6 +115,7 @@ impl Counter {
         match self {
             Self::Allowed => 0,
             Self::LostEvents => 1,
+            Self::LostObservations => 2,
             Self::Denied(reason) => 16 + reason as u32,
             Self::WouldDeny(reason) => 32 + reason as u32,
         }

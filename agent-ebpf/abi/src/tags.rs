@@ -111,6 +111,8 @@ tags! {
         LoopbackNotNamed = 7,
         /// A map entry that should be there is missing.
         PolicyMissing = 8,
+        /// A resolver, or what listens at a resolver's port, that no exception names.
+        ResolverNotNamed = 9,
     }
 }
 

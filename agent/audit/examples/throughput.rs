@@ -78,5 +78,6 @@ fn record() -> Record {
         request_bytes: 1834,
         masked: BTreeMap::from([("email".into(), 2), ("iban".into(), 1)]),
         policy: "sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae".into(),
+        upstream: None,
     }
 }

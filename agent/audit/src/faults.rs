@@ -528,6 +528,7 @@ async fn an_admitted_request_without_outcome_is_counted_not_condemned() {
             request_bytes: 12,
             masked: BTreeMap::new(),
             policy: "p".into(),
+            upstream: None,
         };
         log.append(admit).await.unwrap();
     }

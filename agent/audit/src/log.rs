@@ -110,6 +110,13 @@ impl Log {
         &self.keys.verifier
     }
 
+    /// Whether records can be written, as far as is known.
+    /// # Errors
+    /// [`AuditError::Failed`] for good once a write or fsync failed
+    pub fn check(&self) -> Result<(), AuditError> {
+        self.health.check().map_err(|cause| AuditError::Failed { cause: cause.to_string() })
+    }
+
     /// What the writer has done since it was opened.
     #[must_use]
     pub fn statistics(&self) -> Statistics {

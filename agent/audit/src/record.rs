@@ -51,6 +51,9 @@ pub enum Record {
         masked: BTreeMap<String, u64>,
         /// the policy's fingerprint
         policy: String,
+        /// the server of the model that gets it; absent where none does, and in trails of before there were several
+        #[serde(skip_serializing_if = "Option::is_none")]
+        upstream: Option<String>,
     },
     /// How an admitted request ended; durable before the last byte goes to the caller.
     Outcome {

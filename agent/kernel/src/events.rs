@@ -123,6 +123,8 @@ pub enum Reason {
     LoopbackNotNamed,
     /// A map entry that should be there is missing.
     PolicyMissing,
+    /// A resolver's port at a destination that a region allows and no exception names.
+    ResolverNotNamed,
 }
 
 impl Reason {
@@ -138,6 +140,7 @@ impl Reason {
             Self::Malformed => "malformed",
             Self::LoopbackNotNamed => "loopback-not-named",
             Self::PolicyMissing => "policy-missing",
+            Self::ResolverNotNamed => "resolver-not-named",
         }
     }
 }
@@ -153,6 +156,7 @@ impl From<abi::Reason> for Reason {
             abi::Reason::Malformed => Self::Malformed,
             abi::Reason::LoopbackNotNamed => Self::LoopbackNotNamed,
             abi::Reason::PolicyMissing => Self::PolicyMissing,
+            abi::Reason::ResolverNotNamed => Self::ResolverNotNamed,
         }
     }
 }
@@ -250,16 +254,21 @@ fn decode(
 }
 
 fn process(raw: &abi::Event) -> Process {
-    let end = raw.comm.iter().position(|byte| *byte == 0).unwrap_or(raw.comm.len());
-    Process { pid: raw.pid, uid: raw.uid, comm: String::from_utf8_lossy(&raw.comm[..end]).into_owned() }
+    Process { pid: raw.pid, uid: raw.uid, comm: comm(&raw.comm) }
 }
 
-fn socket_address(address: Address, port: u16) -> SocketAddr {
+/// A process's name for itself, without the zeros behind it.
+pub(crate) fn comm(bytes: &[u8; 16]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+pub(crate) fn socket_address(address: Address, port: u16) -> SocketAddr {
     let v6 = Ipv6Addr::from(address.octets());
     let ip = v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4);
     SocketAddr::new(ip, port)
 }
 
-fn unknown(error: UnknownTag) -> KernelError {
+pub(crate) fn unknown(error: UnknownTag) -> KernelError {
     KernelError::UnknownEvent { set: error.set, tag: error.tag }
 }

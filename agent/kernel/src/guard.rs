@@ -7,9 +7,9 @@ use bailiwick_policy::Name;
 use nix::ifaddrs::getifaddrs;
 
 use crate::{
-    Events, KernelError, Rules, Site,
+    Events, Flows, KernelError, Rules, Site,
     links::{self, Attachment},
-    maps::{Maps, open_events, open_names},
+    maps::{Maps, open_events, open_flows, open_names, open_observed},
     object::{self, Loaded},
     places,
     rules::entries,
@@ -245,6 +245,14 @@ impl Guard {
         )?;
         self.events_taken = true;
         Ok(events)
+    }
+
+    /// What passes, as the programs observe it. Two readers would tell of it twice, or take each other's.
+    ///
+    /// # Errors
+    /// [`KernelError`] when the maps cannot be opened.
+    pub fn flows(&self) -> Result<Flows, KernelError> {
+        Flows::new(open_observed(&self.site)?, open_flows(&self.site)?, open_names(&self.site)?)
     }
 
     fn resolve(&self, rules: &Rules) -> Result<Vec<Cgroups>, KernelError> {

@@ -10,7 +10,7 @@
 //!                      │                 │                      │
 //!        bpffs   <pins>/v<schema>/links  └── <pins>/v<schema>/maps
 //!                      │                 │                      │
-//!   kernel       6 programs at the cgroup root, 2 at each slice ◀── one generation ──▶ ring buffer ─▶ Events::next
+//!   kernel       6 programs at the cgroup root, 2 at each slice ◀── one generation ──▶ ring buffers ─▶ Events::next, Flows::next
 //!                      │
 //!                  status (anyone, agent or no agent)      release (the explicit way out)
 //! ```
@@ -37,6 +37,7 @@ mod attached;
 mod destroy;
 mod error;
 mod events;
+mod flows;
 mod guard;
 mod links;
 mod maps;
@@ -55,6 +56,7 @@ pub use attached::{Neighbour, Place};
 pub use destroy::SocketDestroy;
 pub use error::{KernelError, RuleProblem};
 pub use events::{Event, Events, Hook, Process, Reason, Verdict};
+pub use flows::{Captured, FlowCount, FlowVerdict, Flows, Observation, Opened};
 pub use guard::{Guard, release};
 pub use preflight::{CgroupLayout, Kernel, OLDEST_KERNEL, kernel};
 pub use rules::{Peer, Rules, Scope, ScopeKind};

@@ -35,8 +35,6 @@ pub(crate) struct HookSpec {
 enum Attach {
     /// At the cgroup root.
     Root,
-    /// At each model's slice.
-    Models,
     /// At the slice of each model and workload.
     Held,
 }
@@ -65,7 +63,7 @@ impl Attachment {
     pub(crate) fn pin(&self, site: &Site) -> PathBuf {
         match self.spec.place {
             Attach::Root => site.link_pin(self.spec.name),
-            Attach::Models | Attach::Held => site.link_pin(&slice_pin(self.spec, self.cgroup_id)),
+            Attach::Held => site.link_pin(&slice_pin(self.spec, self.cgroup_id)),
         }
     }
 }
@@ -122,7 +120,7 @@ impl HookSpec {
     fn belongs_to(&self, scope: &Scope) -> bool {
         match (self.place, scope.kind) {
             (Attach::Root, _) | (_, ScopeKind::Proxy) => false,
-            (Attach::Models | Attach::Held, ScopeKind::Model { .. } | ScopeKind::SealedModel) => true,
+            (Attach::Held, ScopeKind::Model { .. } | ScopeKind::SealedModel) => true,
             (place, ScopeKind::Workload) => place == Attach::Held,
         }
     }
@@ -130,7 +128,7 @@ impl HookSpec {
 
 /// Every program. The packet hooks come first: they alone hold the laws, the rest is courtesy and detail.
 pub(crate) const HOOKS: &[HookSpec] = &[
-    HookSpec { name: "ingress", attach_type: 0, place: Attach::Models },
+    HookSpec { name: "ingress", attach_type: 0, place: Attach::Held },
     HookSpec { name: "egress", attach_type: 1, place: Attach::Held },
     HookSpec { name: "bind4", attach_type: 8, place: Attach::Root },
     HookSpec { name: "bind6", attach_type: 9, place: Attach::Root },

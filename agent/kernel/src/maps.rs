@@ -39,6 +39,7 @@ plain!(
     PortOwner,
     DestinationKey,
     abi::Destination,
+    abi::Flow,
     NameKey,
     Address,
     [u8; NAME_LEN]
@@ -70,6 +71,16 @@ pub(crate) fn open_names(site: &Site) -> Result<Names, KernelError> {
 
 pub(crate) fn open_events(site: &Site) -> Result<RingBuf<MapData>, KernelError> {
     typed(site, &abi::EVENTS)
+}
+
+/// The ring of what is observed.
+pub(crate) fn open_observed(site: &Site) -> Result<RingBuf<MapData>, KernelError> {
+    typed(site, &abi::OBSERVED)
+}
+
+/// Where flows are counted.
+pub(crate) fn open_flows(site: &Site) -> Result<PerCpuArray<MapData, Wire<abi::Flow>>, KernelError> {
+    typed(site, &abi::FLOWS)
 }
 
 /// Sums of a counter over the CPUs.

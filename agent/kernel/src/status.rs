@@ -55,6 +55,8 @@ pub struct Status {
     pub would_deny: BTreeMap<String, u64>,
     /// Events that found the ring buffer full.
     pub lost_events: u64,
+    /// What the register and the names of destinations miss, because nobody read in time.
+    pub lost_observations: u64,
 }
 
 /// One program at one cgroup.
@@ -279,6 +281,7 @@ pub(crate) fn read(site: &Site, rules: &Rules, compare: &Compare<'_>) -> Result<
         denied: BTreeMap::new(),
         would_deny: BTreeMap::new(),
         lost_events: 0,
+        lost_observations: 0,
     };
     if maps.is_some() {
         status.count(site)?;
@@ -296,6 +299,7 @@ impl Status {
         }
         self.allowed = counter(Counter::Allowed);
         self.lost_events = counter(Counter::LostEvents);
+        self.lost_observations = counter(Counter::LostObservations);
         Ok(())
     }
 }

@@ -44,6 +44,7 @@ fn table(findings: &[Finding]) -> String {
         let grade = match finding.grade {
             Grade::Good => "good",
             Grade::Note => "note",
+            Grade::Unsafe => "unsafe",
             Grade::Accepted => "accepted",
             Grade::Weak => "WEAK",
         };
@@ -51,7 +52,10 @@ fn table(findings: &[Finding]) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{grade:<9} {:<17} {model}{}", finding.what, finding.found);
         if let Some(law) = finding.law {
-            let _ = writeln!(text, "{:27} weakens law {law}", "");
+            let how =
+                if matches!(finding.grade, Grade::Note | Grade::Unsafe) { "bears on" } else { "weakens" };
+            let why = finding.why.map(|why| format!(": {why}")).unwrap_or_default();
+            let _ = writeln!(text, "{:27} {how} law {law}{why}", "");
         }
         if let Some(cure) = &finding.cure {
             let _ = writeln!(text, "{:27} cure: {cure}", "");

@@ -87,7 +87,7 @@ fn host_holds(settings: &Settings) -> Result<(), String> {
         let law = finding.law.unwrap_or_default();
         let cure = finding.cure.as_deref().unwrap_or_default();
         match finding.grade {
-            Grade::Good | Grade::Note => {}
+            Grade::Good | Grade::Note | Grade::Unsafe => {}
             Grade::Accepted => {
                 tracing::warn!("{what}: {found}; this weakens law {law}, and the config accepts it")
             }

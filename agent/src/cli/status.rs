@@ -1,5 +1,7 @@
-//! `bailiwick status`: what is guarded, read from the kernel at this moment (law 7), and in words what is not.
+//! `bailiwick status`: what is guarded, read from the kernel at this moment (law 7), and in words what is not. How the
+//! models' servers stand no kernel knows: the agent is asked, and the section says so.
 
+mod upstreams;
 mod words;
 
 use super::{ConfigPath, need_root};
@@ -57,11 +59,13 @@ pub(super) fn run(args: &StatusArgs) -> ExitCode {
         let mut value = json!(truth);
         value["problems"] = json!(problems);
         value["notes"] = json!(notes);
+        value["upstreams"] = upstreams::json(&upstreams::ask(&settings));
         println!("{value:#}");
     } else if args.quiet {
         eprint!("{}", listed("NOT GUARDED", &problems));
     } else {
         print!("{}", page(&truth, &problems, &notes));
+        print!("{}", upstreams::page(&upstreams::ask(&settings)));
     }
     if truth.guarded { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -143,6 +147,13 @@ fn page(truth: &Status, problems: &[Finding], notes: &[Finding]) -> String {
             text,
             "{} refusals came too fast to be reported one by one; they are counted above",
             truth.lost_events
+        );
+    }
+    if truth.lost_observations > 0 {
+        let _ = writeln!(
+            text,
+            "{} observations of what passed came too fast to be taken; the register counts less than passed",
+            truth.lost_observations
         );
     }
     text

@@ -21,6 +21,19 @@ pub(super) struct Config {
     pub(super) access: Vec<Access>,
     pub(super) masks: Vec<Mask>,
     pub(super) audit: Option<Audit>,
+    pub(super) metrics: Option<Metrics>,
+    pub(super) traces: Option<Traces>,
+}
+
+pub(super) struct Traces {
+    pub(super) endpoint: Text,
+    pub(super) region: Text,
+    pub(super) ca: Text,
+}
+
+pub(super) struct Metrics {
+    pub(super) listen: Text,
+    pub(super) reason: Text,
 }
 
 pub(super) struct Host {
@@ -54,6 +67,27 @@ pub(super) struct Model {
     pub(super) fetch_urls: Flag,
     pub(super) peers: Vec<Peer>,
     pub(super) egress: Option<Egress>,
+    pub(super) upstreams: Vec<Upstream>,
+    pub(super) health: Option<Health>,
+}
+
+pub(super) struct Upstream {
+    pub(super) name: Text,
+    pub(super) slice: Text,
+    pub(super) port: Number,
+    pub(super) socket: Text,
+    pub(super) credential: Text,
+    pub(super) backup: Flag,
+    /// A key that names another host, which this file cannot.
+    pub(super) elsewhere: Text,
+}
+
+pub(super) struct Health {
+    pub(super) path: Text,
+    pub(super) interval: Number,
+    pub(super) timeout: Number,
+    pub(super) fall: Number,
+    pub(super) rise: Number,
 }
 
 pub(super) struct Peer {
@@ -90,6 +124,7 @@ pub(super) struct Proxy {
     pub(super) key: Text,
     pub(super) max_body: Option<At<i128>>,
     pub(super) on_removal: Text,
+    pub(super) ping: Number,
     pub(super) clients: Option<Clients>,
     pub(super) identity: Option<Identity>,
 }
@@ -192,6 +227,8 @@ impl Config {
             access: root.tables("access").into_iter().map(Access::read).collect(),
             masks: root.tables("mask").into_iter().map(Mask::read).collect(),
             audit: root.table("audit", Required).map(Audit::read),
+            metrics: root.table("metrics", Optional).map(Metrics::read),
+            traces: root.table("traces", Optional).map(Traces::read),
         };
         root.finish();
         config
@@ -249,9 +286,69 @@ impl Model {
             fetch_urls: table.boolean("fetch_urls", Optional),
             peers: table.tables("peer").into_iter().map(Peer::read).collect(),
             egress: table.table("egress", Optional).map(Egress::read),
+            upstreams: table.tables("upstream").into_iter().map(Upstream::read).collect(),
+            health: table.table("health", Optional).map(Health::read),
         };
         table.finish();
         model
+    }
+}
+
+impl Upstream {
+    fn read(mut table: Table<'_>) -> Self {
+        let mut elsewhere = None;
+        for key in ["address", "host", "url"] {
+            if table.has(key) {
+                elsewhere = table.string(key, Optional).or(elsewhere);
+            }
+        }
+        let here = if table.has("socket") || elsewhere.is_some() { Optional } else { Required };
+        let upstream = Self {
+            name: table.string("name", Required),
+            slice: table.string("slice", if elsewhere.is_some() { Optional } else { Required }),
+            port: table.integer("port", here),
+            socket: table.string("socket", Optional),
+            credential: table.secret("credential", Optional),
+            backup: table.boolean("backup", Optional),
+            elsewhere,
+        };
+        table.finish();
+        upstream
+    }
+}
+
+impl Health {
+    fn read(mut table: Table<'_>) -> Self {
+        let health = Self {
+            path: table.string("path", Optional),
+            interval: table.integer("interval", Optional),
+            timeout: table.integer("timeout", Optional),
+            fall: table.integer("fall", Optional),
+            rise: table.integer("rise", Optional),
+        };
+        table.finish();
+        health
+    }
+}
+
+impl Traces {
+    fn read(mut table: Table<'_>) -> Self {
+        let traces = Self {
+            endpoint: table.string("endpoint", Required),
+            region: table.string("region", Required),
+            ca: table.string("ca", Optional),
+        };
+        table.finish();
+        traces
+    }
+}
+
+impl Metrics {
+    fn read(mut table: Table<'_>) -> Self {
+        let metrics =
+            Self { listen: table.string("listen", Required), reason: table.string("reason", Optional) };
+        table.finish();
+        metrics
     }
 }
 
@@ -317,6 +414,7 @@ impl Proxy {
             key: file(&mut tls, "key"),
             max_body: table.integer("max_body", Optional),
             on_removal: table.string("on_removal", Optional),
+            ping: table.integer("ping", Optional),
             clients: table.table("clients", Optional).map(Clients::read),
             identity: table.table("identity", Optional).map(Identity::read),
         };

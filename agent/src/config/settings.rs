@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use time::Date;
 
 /// A whole config, compiled: the one immutable policy that both the proxy and the kernel are given.
@@ -32,6 +33,10 @@ pub struct Settings {
     pub datasets: Datasets,
     /// The audit trail.
     pub audit: Audit,
+    /// Where health and metrics are told; `None` means nowhere.
+    pub metrics: Option<MetricsListener>,
+    /// Where traces go; `None` means nowhere.
+    pub traces: Option<Traces>,
     /// What the kernel is told; the scope of the agent itself included.
     pub kernel: Rules,
     /// What this host leaves open and the operator accepts; the agent starts all the same.
@@ -78,8 +83,66 @@ pub struct Model {
     pub server: ServerPreset,
     /// Where its credential is read from; `None` when the server wants none.
     pub credential: Option<PathBuf>,
+    /// Further servers of the same model, each guarded as this one.
+    pub replicas: Vec<Replica>,
+    /// How its servers are asked whether they are well; `None` means that only requests tell.
+    pub health: Option<HealthCheck>,
     /// Requests may name URLs that the server fetches, and tools that it runs itself.
     pub fetch_urls: bool,
+}
+
+impl Model {
+    /// Every server of the model: its own first.
+    #[must_use]
+    pub fn servers(&self) -> Vec<Replica> {
+        let own = Replica {
+            name: self.name.clone(),
+            slice: self.slice.clone(),
+            address: self.upstream.clone(),
+            credential: self.credential.clone(),
+            backup: false,
+        };
+        std::iter::once(own).chain(self.replicas.iter().cloned()).collect()
+    }
+}
+
+/// One server of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replica {
+    /// What the kernel's scope, the trail and the metrics call it.
+    pub name: Name,
+    /// The systemd slice it runs in, and nothing else.
+    pub slice: String,
+    /// Where the proxy dials it.
+    pub address: ModelAddress,
+    /// Where its credential is read from.
+    pub credential: Option<PathBuf>,
+    /// Asked only when no other one is well.
+    pub backup: bool,
+}
+
+/// How a model's servers are asked whether they are well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// Asked for by GET; a status of 200 to 299 is a yes.
+    pub path: String,
+    /// Between two questions.
+    pub interval: Duration,
+    /// For an answer.
+    pub timeout: Duration,
+    /// After so many failures in a row it is down.
+    pub fall: u32,
+    /// After so many successes in a row it is up again.
+    pub rise: u32,
+}
+
+/// Where health and metrics are told, without TLS and to whoever asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MetricsListener {
+    /// A loopback address; another one only with the operator's reason.
+    Address(SocketAddr),
+    /// A Unix socket, for root and the agent's group.
+    Socket(PathBuf),
 }
 
 /// Where a model server listens.
@@ -89,6 +152,17 @@ pub enum ModelAddress {
     Port(SocketAddr),
     /// On a Unix socket; then it needs no port, and its slice is sealed whole.
     Socket(PathBuf),
+}
+
+/// Where traces go: OTLP over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traces {
+    /// `https`, or `http` to a loopback address only; with its path.
+    pub endpoint: String,
+    /// The region that the agent's own calls to it may go to.
+    pub region: Name,
+    /// Trust anchors for its TLS certificate, PEM; `None` means the system's.
+    pub ca: Option<PathBuf>,
 }
 
 /// What a model server speaks.
@@ -118,6 +192,31 @@ impl ServerPreset {
         ("tgi", Self::Tgi),
         ("triton", Self::Triton),
     ];
+
+    /// As a config writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Vllm => "vllm",
+            Self::LlamaCpp => "llama.cpp",
+            Self::Ollama => "ollama",
+            Self::Tgi => "tgi",
+            Self::Triton => "triton",
+        }
+    }
+
+    /// What a server answers with 200 once it can serve.
+    #[must_use]
+    pub fn health_path(self) -> &'static str {
+        match self {
+            // Its API has no other question that costs nothing.
+            Self::OpenAi => "/v1/models",
+            Self::Vllm | Self::LlamaCpp | Self::Tgi => "/health",
+            Self::Ollama => "/api/version",
+            Self::Triton => "/v2/health/ready",
+        }
+    }
 }
 
 /// The proxy's listener.
@@ -135,6 +234,8 @@ pub struct Proxy {
     pub on_removal: OnRemoval,
     /// What becomes of the members of a request that say who calls.
     pub identity: IdentityFields,
+    /// Between the comments that go into a stream of events while the model is silent.
+    pub ping: Duration,
 }
 
 /// Which client certificates are accepted, and what they are good for.

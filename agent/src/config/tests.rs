@@ -1,6 +1,7 @@
 //! What a config means, and what each mistake is told.
 
 mod identity;
+mod operate;
 mod peers;
 mod regions;
 mod sockets;
@@ -118,7 +119,7 @@ fn a_whole_config_means_what_it_says() {
     assert_eq!(llama.credential.as_deref(), Some(Path::new("/run/credentials/test/llama-api-key")));
     assert_eq!(settings.models[&name("phi")].upstream, on("127.0.0.1:8001"), "TOML has hexadecimal");
     assert_eq!(settings.audit.origin, "bailiwick/host-1.example.eu");
-    assert_eq!(settings.proxy.max_body, 16 << 20);
+    assert_eq!((settings.proxy.max_body, settings.proxy.ping.as_secs()), (16 << 20, 15));
     assert_eq!((settings.issuers[0].groups_claim.as_str(), settings.issuers[0].leeway), ("groups", 60));
     assert_eq!(settings.regions.get(&name("eu")).unwrap().countries.len(), 31, "30 of the EEA and CH");
     assert_eq!(settings.id.len(), 16);
@@ -321,6 +322,7 @@ fn each_mistake_is_told_with_its_place_its_cure_and_the_nearest_name() {
         ("audience =", "leeway = 301\naudience =", OutOfRange, "issuer[0].leeway 301", "0 to 300 seconds"),
         ("audience =", "leeway = -1\naudience =", OutOfRange, "issuer[0].leeway -1", "0 to 300 seconds"),
         ("listen =", "max_body = 3\nlisten =", OutOfRange, "proxy.max_body 3", "bytes"),
+        ("listen =", "ping = 0\nlisten =", OutOfRange, "proxy.ping 0", "1 to 3600 seconds"),
         ("[::]:8443", "[::]:84430", OutOfRange, "proxy.listen \"[::]:84430\"", "65535"),
         ("login.example.eu", "login.example.eu:99999", OutOfRange, "issuer[0].url", "65535"),
         // Networks and countries.
@@ -607,7 +609,7 @@ fn an_error_fits_a_terminal_and_is_one_json_object() {
         serde_json::json!({
             "file": "/etc/bailiwick/bailiwick.toml", "line": 15, "column": 1, "key": "model[0].prot", "value": null,
             "problem": "unknown-key", "message": "unknown key",
-            "cure": "use one of name, slice, port, socket, server, credential, fetch_urls, peer, egress", "nearest": "port",
+            "cure": "use one of name, slice, port, socket, server, credential, fetch_urls, peer, egress, upstream, health", "nearest": "port",
         })
     );
 }

@@ -3,6 +3,8 @@
 //! ```text
 //!   bailiwick selftest ──evidence, one line of JSON──▶ /run/bailiwick/control ──▶ trail: `self-test`
 //!                      ◀──── recorded, or why not ────
+//!   bailiwick status   ──how are the models' servers?──▶  ◀── as requests and checks have told ──
+//!   bailiwick check --host ──what do their answers leave open?──▶  ◀── asked at that moment ──
 //! ```
 //!
 //! The audit trail has one writer, and while the agent runs it is the agent. What others have to say of this host therefore
@@ -16,10 +18,13 @@
 //!   from here into the trail.
 //! - A refusal is said to the peer, with the reason, and changes nothing.
 //!
-//! What it does not do: it gives nothing away and gives no orders. Status is read from the kernel, a reload is a signal.
+//! What it does not do: it takes no orders, and what it tells is what no kernel knows: how the models' servers stand, and what
+//! they answer to the agent, to whom alone they may. What is guarded is read from the kernel (law 7), a reload is a signal.
 
 mod socket;
 
+use crate::preflight::Asked;
+use crate::proxy::UpstreamHealth;
 use crate::selftest::Evidence;
 use bailiwick_audit::Log;
 use serde::{Deserialize, Serialize};
@@ -29,7 +34,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-pub use socket::Control;
+pub use socket::{Asking, Control, Known};
 
 /// Where systemd makes the service's runtime directory, for those who do not run in the service.
 const SHIPPED_DIRECTORY: &str = "/run/bailiwick";
@@ -37,6 +42,8 @@ const SHIPPED_DIRECTORY: &str = "/run/bailiwick";
 const NAME: &str = "control";
 /// Bytes of a request. Evidence that names every attack of the catalog has less than half of it.
 const LONGEST_REQUEST: u64 = 8 * 1024;
+/// Bytes of an answer: more servers than a host has.
+const LONGEST_ANSWER: u64 = 256 * 1024;
 /// For a request to come and its answer to be taken.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -46,6 +53,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 enum Request {
     /// Record the result of a selftest.
     SelfTest(Evidence),
+    /// Tell how the models' servers stand.
+    Upstreams,
+    /// Ask them what their settings leave open.
+    Settings,
 }
 
 /// What became of it.
@@ -54,6 +65,10 @@ enum Request {
 enum Answer {
     /// It is durably in the trail.
     Recorded,
+    /// How they stand.
+    Upstreams(Vec<UpstreamHealth>),
+    /// What they leave open.
+    Settings(Vec<Asked>),
     /// It is not, and why.
     Refused(String),
 }
@@ -72,6 +87,9 @@ pub enum ControlError {
         /// Why.
         source: io::Error,
     },
+    /// It answered something else.
+    #[error("the agent at {} is another version; restart it: systemctl restart bailiwick", .0.display())]
+    AnotherVersion(PathBuf),
     /// The agent said no.
     #[error("the running agent refused it: {0}")]
     Refused(String),
@@ -89,6 +107,38 @@ pub fn place() -> PathBuf {
 /// # Errors
 /// [`ControlError`]; nothing was recorded, save that the answer may have been lost on its way.
 pub fn hand_over(path: &Path, evidence: &Evidence) -> Result<(), ControlError> {
+    match ask(path, &Request::SelfTest(evidence.clone()))? {
+        Answer::Recorded => Ok(()),
+        Answer::Upstreams(_) | Answer::Settings(_) => Err(ControlError::AnotherVersion(path.to_owned())),
+        Answer::Refused(why) => Err(ControlError::Refused(why)),
+    }
+}
+
+/// Asks the agent that listens at `path` how the models' servers stand.
+///
+/// # Errors
+/// [`ControlError`]; then nobody knows.
+pub fn upstreams(path: &Path) -> Result<Vec<UpstreamHealth>, ControlError> {
+    match ask(path, &Request::Upstreams)? {
+        Answer::Upstreams(told) => Ok(told),
+        Answer::Recorded | Answer::Settings(_) => Err(ControlError::AnotherVersion(path.to_owned())),
+        Answer::Refused(why) => Err(ControlError::Refused(why)),
+    }
+}
+
+/// Has the agent that listens at `path` ask the models' servers what their settings leave open.
+///
+/// # Errors
+/// [`ControlError`]; then nobody knows.
+pub fn settings(path: &Path) -> Result<Vec<Asked>, ControlError> {
+    match ask(path, &Request::Settings)? {
+        Answer::Settings(asked) => Ok(asked),
+        Answer::Recorded | Answer::Upstreams(_) => Err(ControlError::AnotherVersion(path.to_owned())),
+        Answer::Refused(why) => Err(ControlError::Refused(why)),
+    }
+}
+
+fn ask(path: &Path, request: &Request) -> Result<Answer, ControlError> {
     let broken = |source| ControlError::Broken { path: path.to_owned(), source };
     let mut stream = UnixStream::connect(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
@@ -100,33 +150,38 @@ pub fn hand_over(path: &Path, evidence: &Evidence) -> Result<(), ControlError> {
         // Somebody else may be served first.
         stream.set_read_timeout(Some(2 * PATIENCE))?;
         stream.set_write_timeout(Some(2 * PATIENCE))?;
-        let mut line = serde_json::to_vec(&Request::SelfTest(evidence.clone()))?;
+        let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
         let written = stream.write_all(&line);
         let mut answer = String::new();
         // A refusal may come before the request is written: it is heard all the same.
-        match BufReader::new((&stream).take(LONGEST_REQUEST)).read_line(&mut answer) {
+        match BufReader::new((&stream).take(LONGEST_ANSWER)).read_line(&mut answer) {
             Ok(1..) => Ok(serde_json::from_str(&answer)?),
             Ok(0) => Err(written.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into())),
             Err(error) => Err(error),
         }
     })();
-    match answer.map_err(broken)? {
-        Answer::Recorded => Ok(()),
-        Answer::Refused(why) => Err(ControlError::Refused(why)),
-    }
+    answer.map_err(broken)
 }
 
 /// Serves one connection to its end; `admitted` is who may ask, a user id.
-async fn converse(mut stream: tokio::net::UnixStream, admitted: u32, log: &Log) -> io::Result<()> {
+async fn converse(
+    mut stream: tokio::net::UnixStream,
+    admitted: u32,
+    log: &Log,
+    known: &dyn Known,
+) -> io::Result<()> {
     let answer = match judge(&mut stream, admitted).await {
         Ok(Request::SelfTest(evidence)) => match log.append(evidence.record("agent")).await {
             Ok(_) => Answer::Recorded,
             Err(error) => Answer::Refused(format!("the audit trail: {error}")),
         },
+        Ok(Request::Upstreams) => Answer::Upstreams(known.upstreams()),
+        Ok(Request::Settings) => Answer::Settings(known.settings().await),
         Err(why) => Answer::Refused(why),
     };
     match &answer {
+        Answer::Upstreams(_) | Answer::Settings(_) => {}
         Answer::Recorded => tracing::info!("the result of a selftest was recorded"),
         Answer::Refused(why) => tracing::warn!("a request at the control socket was refused: {why}"),
     }
@@ -151,8 +206,10 @@ async fn judge(stream: &mut tokio::net::UnixStream, admitted: u32) -> Result<Req
     let request: Request = serde_json::from_slice(&line).map_err(|_| {
         "this version knows no such request; is the agent another version? restart it".to_owned()
     })?;
-    let Request::SelfTest(evidence) = &request;
-    evidence.check().map_err(str::to_owned)?;
+    match &request {
+        Request::SelfTest(evidence) => evidence.check().map_err(str::to_owned)?,
+        Request::Upstreams | Request::Settings => {}
+    }
     Ok(request)
 }
 
@@ -174,6 +231,7 @@ mod tests {
     use super::*;
     use bailiwick_audit::LogSettings;
     use std::os::unix::fs::PermissionsExt;
+    use std::sync::Arc;
 
     fn evidence(through: &[&str]) -> Evidence {
         let through = through.iter().map(|name| (*name).to_owned()).collect();
@@ -194,7 +252,7 @@ mod tests {
             let control = Control::bind(&path).unwrap().admitting(admitted);
             let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
             assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700), "for root alone");
-            let serving = tokio::spawn(control.serve(log.clone()));
+            let serving = tokio::spawn(control.serve(log.clone(), Arc::new(Servers)));
             let at = path.clone();
             let got = tokio::task::spawn_blocking(move || ask(&at)).await.unwrap();
             serving.abort();
@@ -205,6 +263,44 @@ mod tests {
         assert!(!path.exists(), "nothing stays");
         let records = bailiwick_audit::records(&trail).unwrap();
         (got, records.into_iter().map(|(_, record)| String::from_utf8(record).unwrap()).collect())
+    }
+
+    struct Servers;
+
+    impl Known for Servers {
+        fn upstreams(&self) -> Vec<UpstreamHealth> {
+            vec![server()]
+        }
+
+        fn settings(&self) -> Asking {
+            let (model, upstream) = ("llama".to_owned(), "llama-b".to_owned());
+            let silent = Some("it did not answer in time".to_owned());
+            Box::pin(async { vec![Asked { model, upstream, cautions: Vec::new(), silent }] })
+        }
+    }
+
+    fn server() -> UpstreamHealth {
+        UpstreamHealth {
+            model: "llama".to_owned(),
+            upstream: "llama-b".to_owned(),
+            state: "down".to_owned(),
+            checked: true,
+            backup: false,
+            active: 0,
+            cause: Some("it takes no connection".to_owned()),
+        }
+    }
+
+    #[test]
+    fn how_the_servers_stand_is_told_and_recorded_nowhere() {
+        let (got, trail) = with_agent(own_id(), upstreams);
+        assert_eq!(got.unwrap(), [server()]);
+        assert_eq!(trail, Vec::<String>::new());
+        let (got, trail) = with_agent(own_id(), settings);
+        assert_eq!(got.unwrap()[0].upstream, "llama-b");
+        assert_eq!(trail, Vec::<String>::new());
+        let (got, _) = with_agent(own_id() + 1, upstreams);
+        assert!(got.unwrap_err().to_string().contains("root alone"));
     }
 
     fn own_id() -> u32 {

@@ -1,16 +1,31 @@
 //! The socket itself: made for root alone, served one connection after the other, gone with its owner.
 
 use super::converse;
+use crate::preflight::Asked;
+use crate::proxy::UpstreamHealth;
 use bailiwick_audit::Log;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
 
 /// After an accept that failed for want of something, which would fail at once again.
 const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(200);
+
+/// Asking the models' servers.
+pub type Asking = Pin<Box<dyn Future<Output = Vec<Asked>> + Send>>;
+
+/// What the agent knows of the models' servers.
+pub trait Known: Send + Sync {
+    /// How they stand, as requests and checks have told.
+    fn upstreams(&self) -> Vec<UpstreamHealth>;
+    /// What their settings leave open, as they answer now; within a few seconds.
+    fn settings(&self) -> Asking;
+}
 
 /// A socket that others may ask at.
 #[derive(Debug)]
@@ -50,11 +65,11 @@ impl Control {
     }
 
     /// Serves for as long as it is let.
-    pub async fn serve(self, log: Log) {
+    pub async fn serve(self, log: Log, known: Arc<dyn Known>) {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    if let Err(error) = converse(stream, self.admitted, &log).await {
+                    if let Err(error) = converse(stream, self.admitted, &log, known.as_ref()).await {
                         tracing::warn!(%error, "a conversation at the control socket broke off");
                     }
                 }

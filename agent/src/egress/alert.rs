@@ -126,6 +126,7 @@ impl Alert {
             | Reason::ProtocolNotAllowed
             | Reason::Malformed
             | Reason::LoopbackNotNamed
+            | Reason::ResolverNotNamed
             | Reason::PolicyMissing => String::new(),
         };
         let times = self.said.words();
@@ -243,6 +244,10 @@ fn explain(reason: Reason) -> (&'static str, &'static str) {
         Reason::LoopbackNotNamed => (
             "services on this host could pass data on, so loopback is closed unless it is named",
             "If the model needs this service, name its address and port in [[model.egress.allow]] with a reason",
+        ),
+        Reason::ResolverNotNamed => (
+            "questions to a resolver can carry data to anywhere, so a region alone does not open ports 53 and 853",
+            "If the model needs this resolver, name its address and port in [[model.egress.allow]] with a reason",
         ),
         Reason::PolicyMissing => (
             "the kernel holds no policy for it",

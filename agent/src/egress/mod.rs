@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!                                    ┌─▶ folds ─▶ journal    one entry a kind, own fields, a message to act on
-//!   kernel::Events ─▶ Report ─▶ Observer ─▶ audit            Record::Violation, each of them, in the signed trail
+//!   kernel::{Events, Flows} ─▶ Report ─▶ Observer ─▶ audit            Record::Violation, each of them, in the signed trail
 //!                                    └─▶ register            who went where, how often, how much: one row a flow
 //! ```
 //!
@@ -27,8 +27,8 @@
 //!   count of the others later, at the latest when the agent stops;
 //! * an alert carries addresses, ports, ids, and names as they may be written down; never a byte of what was being sent.
 //!
-//! What it does not do: the kernel says what it refused. What it lets pass, how much, and the heads of what is said (for
-//! names) have their place in [`Report`] and everything behind it, and come from there when it says them.
+//! What it does not do: see what passes between processes of one host, other than what an exception names; tell flows of the
+//! agent's own by their bytes: of them it knows that they were opened.
 
 mod alert;
 mod fold;
@@ -44,11 +44,11 @@ mod writer;
 
 pub use alert::{Alert, protocol};
 pub use kind::Kind;
-pub use report::{Captured, FlowCount, FlowVerdict, Opened, Report};
+pub use report::Report;
 
 use crate::config::settings::Settings;
 use bailiwick_audit::{Log, Record};
-use bailiwick_kernel::{Events, KernelError};
+use bailiwick_kernel::{Events, Flows, KernelError};
 use journal::Journal;
 use observer::{Now, Observer, Told};
 use register::Store;
@@ -80,6 +80,7 @@ pub async fn report(
     settings: watch::Receiver<Arc<Settings>>,
     log: Log,
     mut events: Events,
+    mut flows: Flows,
     store: Store,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), KernelError> {
@@ -93,7 +94,13 @@ pub async fn report(
                 Ok(event) => reporting.take(&Report::Refused(event)).await,
                 Err(error) => break Err(error),
             },
-            _ = tick.tick() => reporting.tick().await,
+            observed = flows.next() => match observed {
+                Ok(observed) => reporting.take(&observed.into()).await,
+                Err(error) => break Err(error),
+            },
+            _ = tick.tick() => if let Err(error) = reporting.tick(&mut flows).await {
+                break Err(error);
+            },
         }
     };
     if ended.is_ok() {
@@ -104,6 +111,7 @@ pub async fn report(
             }
         };
         let _however_far_it_came = timeout(FAREWELL, rest).await;
+        reporting.count(&mut flows).await?;
     }
     reporting.finish().await;
     ended
@@ -152,14 +160,24 @@ impl Reporting {
         }
     }
 
-    async fn tick(&mut self) {
+    async fn tick(&mut self, flows: &mut Flows) -> Result<(), KernelError> {
         for entry in self.observer.due(Now::read()) {
             self.journal.send(entry);
         }
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks.is_multiple_of(TICKS_A_WRITE) {
+            self.count(flows).await?;
             self.register.write(&mut self.observer).await;
         }
+        Ok(())
+    }
+
+    /// Takes what the kernel counted since the last time.
+    async fn count(&mut self, flows: &mut Flows) -> Result<(), KernelError> {
+        for count in flows.drain()? {
+            self.take(&Report::Counted(count)).await;
+        }
+        Ok(())
     }
 
     /// Everything that was only counted so far is said, everything that waits is written.

@@ -9,10 +9,10 @@ use super::journal::Entry;
 use super::names::{Named, Names, Tunnel};
 use super::place::{Place, UNKNOWN};
 use super::register::{Deed, Flow, FlowKey, Pending, Seen};
-use super::report::{Captured, FlowCount, FlowVerdict, Opened, Report};
+use super::report::Report;
 use crate::app::control;
 use bailiwick_audit::Record;
-use bailiwick_kernel::{Event, Hook, Process, Reason, Verdict};
+use bailiwick_kernel::{Captured, Event, FlowCount, FlowVerdict, Hook, Opened, Process, Reason, Verdict};
 use bailiwick_policy::{Name, RegionTable};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -78,7 +78,7 @@ impl Observer {
 
     /// A refusal: always recorded, said when it is due, and in the register if it was on the way out.
     fn refused(&mut self, event: &Event, regions: &RegionTable, now: Now) -> Told {
-        let named = self.names.of(event.scope.as_ref(), event.destination.ip(), now.instant);
+        let named = self.names.of(event.scope.as_ref(), event.destination, now.instant);
         let alert = Alert::new(event, regions).named(named.clone());
         let record = Some(alert.record());
         if is_way_out(event) {
@@ -104,7 +104,7 @@ impl Observer {
         let comm = opened.process.as_ref().map(|process| process.comm.as_str()).unwrap_or_default();
         let key =
             key(opened.scope.as_ref(), comm, opened.protocol, opened.destination, deed, opened.would_deny);
-        let named = self.names.of(opened.scope.as_ref(), opened.destination.ip(), now.instant);
+        let named = self.names.of(opened.scope.as_ref(), opened.destination, now.instant);
         let mut seen = seen(&Place::of(regions, opened.destination.ip()), named, now.time);
         seen.executable =
             opened.process.as_ref().and_then(|Process { pid, comm, .. }| executable(*pid, comm));
@@ -121,7 +121,7 @@ impl Observer {
         };
         let destination = SocketAddr::new(count.destination, count.port);
         let key = key(count.scope.as_ref(), &count.comm, count.protocol, destination, deed, reason);
-        let named = self.names.of(count.scope.as_ref(), count.destination, now.instant);
+        let named = self.names.of(count.scope.as_ref(), destination, now.instant);
         let place = Place::of(regions, count.destination);
         let mut seen = Seen {
             opened: count.opened,

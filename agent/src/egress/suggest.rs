@@ -177,10 +177,11 @@ fn is_allowed(policy: &EgressPolicy, row: &Row) -> bool {
             exception.network.contains(&row.address) && exception.port.is_none_or(|port| port == row.port)
         })
     };
-    // A region does not open loopback, and nothing opens what is neither TCP nor UDP.
+    // A region does not open loopback or resolvers, and nothing opens what is neither TCP nor UDP.
     match row.reason.as_str() {
         reason if reason == Reason::DestinationNotAllowed.as_str() => region() || exception(),
         reason if reason == Reason::LoopbackNotNamed.as_str() => exception(),
+        reason if reason == Reason::ResolverNotNamed.as_str() => exception(),
         _ => false,
     }
 }
@@ -201,8 +202,8 @@ fn cure(scope: &Scope, address: IpAddr, port: u16, evidence: &Evidence) -> Cure 
 }
 
 fn nothing_allows(address: IpAddr, port: u16, evidence: &Evidence) -> Option<&'static str> {
-    let curable = [Reason::DestinationNotAllowed.as_str(), Reason::LoopbackNotNamed.as_str()];
-    if !evidence.reasons.iter().any(|reason| curable.contains(&reason.as_str())) {
+    let curable = [Reason::DestinationNotAllowed, Reason::LoopbackNotNamed, Reason::ResolverNotNamed];
+    if !evidence.reasons.iter().any(|reason| curable.iter().any(|curable| curable.as_str() == reason)) {
         return Some("no setting allows it: find what sends it, and turn it off");
     }
     if port == 0 {
@@ -323,6 +324,14 @@ mod tests {
             ("llama", "192.0.2.7", 80, DestinationNotAllowed, Some("allow"), "another port"),
             ("llama", "127.0.0.1", 6379, LoopbackNotNamed, None, "loopback, named by now"),
             ("llama", "127.0.0.1", 5432, LoopbackNotNamed, Some("allow"), "a region does not name loopback"),
+            (
+                "llama",
+                "198.51.100.7",
+                53,
+                ResolverNotNamed,
+                Some("allow"),
+                "a region does not name a resolver",
+            ),
             ("llama", "192.0.2.30", 0, ProtocolNotAllowed, Some("none"), "neither TCP nor UDP"),
             ("llama", "192.0.2.30", 443, Malformed, Some("none"), "a forged packet"),
             ("llama", "192.0.2.30", 443, PortReserved, Some("none"), "an impostor"),

@@ -16,6 +16,18 @@ pub struct AuthenticationError {
     pub issuer: Option<String>,
 }
 
+impl AuthenticationError {
+    /// A connection's certificate was good when it was opened, and is not any more.
+    pub(crate) fn certificate_withdrawn() -> Self {
+        Fault::CertificateWithdrawn.into()
+    }
+
+    /// A connection was opened without a certificate, before there had to be one.
+    pub(crate) fn certificate_missing() -> Self {
+        Fault::CertificateMissing.into()
+    }
+}
+
 /// Everything that can be wrong with a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -49,6 +61,7 @@ pub(super) enum Fault {
     BindingMismatch,
     CertificateMissing,
     CertificateExpired,
+    CertificateWithdrawn,
     CertificateNameless,
     SubjectMissing,
     GroupsOverage,
@@ -202,6 +215,11 @@ impl Fault {
                 UNAUTHORIZED,
                 "certificate-expired",
                 "the client certificate has expired since the connection was opened: connect with a new one",
+            ),
+            Self::CertificateWithdrawn => (
+                UNAUTHORIZED,
+                "certificate-withdrawn",
+                "the client certificate is not accepted any more: it was revoked, its revocation list has expired, or its authority is not trusted now",
             ),
             Self::CertificateNameless => (
                 UNAUTHORIZED,

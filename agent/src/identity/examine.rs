@@ -61,10 +61,7 @@ impl Authenticator {
         };
         let signed = match trusted.keys.current().await {
             Err(_) => Ok(Origin::Unchecked),
-            Ok(keys) => trusted.keys.holding(&token, keys).await.and_then(|keys| {
-                token.verify_signature(&keys)?;
-                Ok(Origin::Verified)
-            }),
+            Ok(keys) => trusted.keys.verify(&token, keys).await.map(|_| Origin::Verified),
         };
         let blame = |fault: Fault| fault.told_of(&trusted.issuer.url);
         let (origin, outcome) = match signed {

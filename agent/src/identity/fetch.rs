@@ -26,7 +26,7 @@ const MAX_ANSWER: usize = 1024 * 1024;
 
 /// How a URL is fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Transport {
+pub(crate) enum Transport {
     /// Over TLS, the server's certificate verified.
     Tls,
     /// In the clear to this very host, for an issuer that runs beside the agent.
@@ -35,7 +35,7 @@ pub(super) enum Transport {
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FetchError {
+pub(crate) enum FetchError {
     #[error("reading the trust anchors in {0}: give a PEM file with at least one certificate")]
     Anchors(PathBuf),
     #[error("the system's trust anchors cannot be read: install ca-certificates, or set the issuer's ca")]
@@ -54,7 +54,7 @@ pub(super) enum FetchError {
 
 /// What sends requests. One for each use: fetches of keys are hours apart, and what changed on disk (anchors, resolver) is
 /// seen by the next one; introspection keeps one, and its connections.
-pub(super) type Client = hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+pub(crate) type Client = hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// Fetches `url`; `ca` holds the only trust anchors, `None` means the system's.
 pub(super) async fn get(url: &Uri, transport: Transport, ca: Option<&Path>) -> Result<Bytes, FetchError> {
@@ -66,7 +66,7 @@ pub(super) async fn get(url: &Uri, transport: Transport, ca: Option<&Path>) -> R
 }
 
 /// A client for one issuer.
-pub(super) async fn client(transport: Transport, ca: Option<&Path>) -> Result<Client, FetchError> {
+pub(crate) async fn client(transport: Transport, ca: Option<&Path>) -> Result<Client, FetchError> {
     let anchors = ca.map(Path::to_path_buf);
     let tls = tokio::task::spawn_blocking(move || client_config(anchors))
         .await
@@ -81,7 +81,7 @@ pub(super) async fn client(transport: Transport, ca: Option<&Path>) -> Result<Cl
 }
 
 /// Sends a request; the answer must be 200.
-pub(super) async fn send(client: &Client, request: Request<Full<Bytes>>) -> Result<Bytes, FetchError> {
+pub(crate) async fn send(client: &Client, request: Request<Full<Bytes>>) -> Result<Bytes, FetchError> {
     let exchange = async {
         let answer = client.request(request).await.map_err(FetchError::Unreachable)?;
         if answer.status() != StatusCode::OK {

@@ -26,7 +26,7 @@ pub struct Timing {
     pub refresh_after: Duration,
     /// Older keys serve no more.
     pub serve_until: Duration,
-    /// Least pause between fetches that an unknown key id causes.
+    /// Least pause between fetches that tokens cause which no key here verifies.
     pub debounce: Duration,
     /// Least pause between fetches while there are no keys at all.
     pub retry: Duration,
@@ -111,6 +111,11 @@ impl KeyStore {
         of(&self.issuer) == of(issuer)
     }
 
+    /// How long ago the keys that it has were fetched.
+    pub(super) fn age(&self) -> Option<Duration> {
+        self.held().map(|set| set.fetched.elapsed())
+    }
+
     /// Fetches the keys now, and then whenever they are due, until nobody needs them any more: a key that its issuer withdrew
     /// stops serving though nobody calls meanwhile, and an issuer that was down at the start is found when it is back.
     pub(super) fn keep_fresh(self: &Arc<Self>) {
@@ -159,13 +164,19 @@ impl KeyStore {
         self.serving().ok_or(Fault::IssuerUnavailable)
     }
 
-    /// `set`, or a newer one where that might hold the key that the token names.
-    pub(super) async fn holding(&self, token: &Token<'_>, set: Arc<KeySet>) -> Result<Arc<KeySet>, Fault> {
-        if set.knows(token.key_id()) {
-            return Ok(set);
-        }
+    /// Verifies a token's signature with `set`, or with a newer one where that may hold what `set` lacks: a key of the id
+    /// that the token names, or another key under an id that its issuer uses again. Gives the set that verified it.
+    ///
+    /// Whoever forges tokens causes one fetch a `debounce`, whatever ids they name.
+    pub(super) async fn verify(&self, token: &Token<'_>, set: Arc<KeySet>) -> Result<Arc<KeySet>, Fault> {
+        let Err(fault) = token.verify_signature(&set) else { return Ok(set) };
         self.refresh(self.timing.debounce).await;
-        self.serving().ok_or(Fault::IssuerUnavailable)
+        let newer = self.serving().ok_or(Fault::IssuerUnavailable)?;
+        if newer.generation == set.generation {
+            return Err(fault);
+        }
+        token.verify_signature(&newer)?;
+        Ok(newer)
     }
 
     fn held(&self) -> Option<Arc<KeySet>> {

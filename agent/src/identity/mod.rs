@@ -28,8 +28,8 @@
 //!   (`groups-overage`), a claim of an unknown shape (`groups-unreadable`). A missing claim is no groups.
 //! - Issuers are independent: one that is down denies its own callers (`issuer-unavailable`, 503) and nobody
 //!   else's. Its last good keys serve on for a day; it recovers by itself.
-//! - An unknown key id asks the issuer again, one fetch at a time and at most one in ten seconds, so that key
-//!   rotation needs no restart and a flood of made-up key ids no traffic.
+//! - A token that no key here verifies, be its key id unknown or used again for another key, asks the issuer again: one
+//!   fetch at a time and at most one in ten seconds, so that key rotation needs no restart and a flood of forgeries no traffic.
 //! - No token, subject or claim reaches a log, an error or a `Debug` output.
 //!
 //! - A token that is bound to a client certificate (RFC 8705) is good on a connection that was opened with it, and on no
@@ -52,7 +52,7 @@ mod discovery;
 mod error;
 mod es512;
 mod examine;
-mod fetch;
+pub(crate) mod fetch;
 mod groups;
 mod introspection;
 mod key;
@@ -77,7 +77,7 @@ use keys::KeyStore;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use token::Token;
 
 /// Verifies callers' credentials against the configured issuers.
@@ -152,6 +152,12 @@ impl Authenticator {
             .iter()
             .filter_map(|trusted| trusted.introspection.as_ref())
             .try_for_each(Introspection::read_secret)
+    }
+
+    /// Each issuer, and how long ago its keys were fetched; `None` where there are none yet.
+    #[must_use]
+    pub fn key_ages(&self) -> Vec<(String, Option<Duration>)> {
+        self.issuers.iter().map(|trusted| (trusted.issuer.url.clone(), trusted.keys.age())).collect()
     }
 
     /// Keeps every issuer's keys fetched in the background, so that an issuer that cannot be reached is said when the
@@ -231,8 +237,7 @@ impl Authenticator {
             return Ok(proven);
         }
 
-        let keys = trusted.keys.holding(&token, keys).await.map_err(blame)?;
-        token.verify_signature(&keys).map_err(blame)?;
+        let keys = trusted.keys.verify(&token, keys).await.map_err(blame)?;
         let verified = token.verify_claims(&trusted.issuer, now).map_err(blame)?;
         let good_until = verified.good_until.unwrap_or(now);
         self.cache.put(digest, keys.generation(), good_until, now, verified.proven.clone());

@@ -3,7 +3,8 @@
 //! ```text
 //!   kernel (tried)  ─┐
 //!   units (systemd) ─┼─▶ Finding: what, which law it weakens, the cure
-//!   processes (/proc)┘
+//!   processes (/proc)┤
+//!   servers (asked) ─┘   their own settings: see server/
 //! ```
 //!
 //! What no hook of the guard sees must be taken from the model by other means: raw packets, other address families, devices
@@ -19,9 +20,12 @@
 
 mod network;
 mod processes;
+mod server;
 mod systemd;
 
-use crate::config::settings::{ModelAddress, Settings};
+pub use server::{Asked, Caution, ask_all, warn_once};
+
+use crate::config::settings::{ModelAddress, Replica, Settings};
 use bailiwick_kernel::{CgroupLayout, Kernel, OLDEST_KERNEL, Rules, Site, kernel, standing};
 use bailiwick_policy::{Mode, Name};
 use serde::Serialize;
@@ -85,6 +89,8 @@ pub enum Grade {
     Good,
     /// Worth a look; no law is weakened.
     Note,
+    /// A server's own setting that only the guard and the proxy make harmless; no law is weakened while they stand.
+    Unsafe,
     /// A law is weakened, and the config accepts that.
     Accepted,
     /// A law is weakened.
@@ -102,8 +108,10 @@ pub struct Finding {
     pub grade: Grade,
     /// What was found.
     pub found: String,
-    /// The law that is weakened.
+    /// The law that is weakened or, of a note and of what is unsafe, that it bears on.
     pub law: Option<&'static str>,
+    /// Why, where the law's name does not say it.
+    pub why: Option<&'static str>,
     /// What to do about it.
     pub cure: Option<String>,
 }
@@ -131,6 +139,7 @@ pub fn everything(settings: Option<&Settings>) -> Vec<Finding> {
         findings.extend(network::of_port(&subject));
         findings.extend(processes::findings(&subject, &site.cgroup_root));
     }
+    findings.extend(server::findings(settings, &site.cgroup_root));
     accept(findings, settings)
 }
 
@@ -183,24 +192,24 @@ impl Finding {
     }
 
     fn new(what: &str, grade: Grade, found: String, cure: Option<String>) -> Self {
-        Self { what: what.to_owned(), model: None, grade, found, law: None, cure }
+        Self { what: what.to_owned(), model: None, grade, found, law: None, why: None, cure }
     }
 }
 
 fn subjects(settings: &Settings) -> Vec<Subject> {
-    let subject = |(name, model): (&Name, &std::sync::Arc<crate::config::settings::Model>)| {
-        let scope = settings.kernel.scopes.iter().find(|scope| scope.name == *name)?;
+    let subject = |server: Replica| {
+        let scope = settings.kernel.scopes.iter().find(|scope| scope.name == server.name)?;
         Some(Subject {
-            name: name.clone(),
+            name: server.name,
             cgroup: scope.cgroup.clone(),
-            slice: model.slice.clone(),
-            port: match &model.upstream {
+            slice: server.slice,
+            port: match &server.address {
                 ModelAddress::Port(address) => Some(address.port()),
                 ModelAddress::Socket(_) => None,
             },
         })
     };
-    settings.models.iter().filter_map(subject).collect()
+    settings.models.values().flat_map(|model| model.servers()).filter_map(subject).collect()
 }
 
 fn accept(mut findings: Vec<Finding>, settings: &Settings) -> Vec<Finding> {

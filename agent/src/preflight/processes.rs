@@ -151,7 +151,7 @@ impl std::fmt::Display for Process {
 }
 
 /// The processes of a cgroup and of those below it.
-fn pids_in(cgroup: &Path) -> Vec<u32> {
+pub(super) fn pids_in(cgroup: &Path) -> Vec<u32> {
     let text = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
     let mut pids: Vec<u32> = text.lines().filter_map(|line| line.parse().ok()).collect();
     for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {

@@ -1,8 +1,8 @@
 //! An answer on its way to the caller.
 
-use super::stream::{OPAQUE_ANSWER, Stream, is_opaque, silence_within};
-use super::{ProtocolError, error_body};
-use bailiwick_masking::json::{self, Edits};
+use super::grammar::Grammar;
+use super::stream::Stream;
+use super::{Dialect, ProtocolError, document, error_in};
 use bailiwick_masking::{Findings, Masker};
 use bytes::Bytes;
 use http::StatusCode;
@@ -10,23 +10,64 @@ use http::StatusCode;
 /// The largest answer that is held whole, in bytes.
 const LARGEST_DOCUMENT: usize = 64 * 1024 * 1024;
 
-/// An answer on its way to the caller: SSE event by event, JSON whole (bounded).
+/// An answer on its way to the caller: a stream event by event, JSON and text whole (bounded).
 #[derive(Debug)]
 pub struct Answer {
+    dialect: Dialect,
     masker: Masker,
     findings: Findings,
-    events: bool,
+    form: Form,
     state: State,
+}
+
+/// What an answer is made of, by the type that its head declares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// `application/json`
+    Json,
+    /// `text/event-stream`
+    Events,
+    /// `application/x-ndjson`
+    Lines,
+    /// A transcript, or an error of a server's framework.
+    Text(&'static str),
+    /// None: there must be no body.
+    Nothing,
+}
+
+impl Form {
+    /// By content type; one that cannot be inspected is `None`. Lines of JSON are Ollama's alone.
+    #[must_use]
+    pub fn of(content_type: Option<&str>, dialect: Dialect) -> Option<Self> {
+        let Some(content_type) = content_type else { return Some(Self::Nothing) };
+        // Without parameters, in lower case (RFC 9110, 8.3.1).
+        let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match (essence.as_str(), dialect) {
+            ("application/json", _) => Some(Self::Json),
+            ("text/event-stream", _) => Some(Self::Events),
+            ("application/x-ndjson", Dialect::Ollama) => Some(Self::Lines),
+            ("text/plain", _) => Some(Self::Text("text/plain; charset=utf-8")),
+            ("text/vtt", Dialect::OpenAi) => Some(Self::Text("text/vtt; charset=utf-8")),
+            ("application/x-subrip", Dialect::OpenAi) => Some(Self::Text("application/x-subrip")),
+            _ => None,
+        }
+    }
+
+    /// Whether it goes on as it comes.
+    #[must_use]
+    pub fn is_stream(self) -> bool {
+        matches!(self, Self::Events | Self::Lines)
+    }
 }
 
 /// How its bytes go.
 enum State {
-    /// Nothing masks: as they come. `mid_line` tells whether the last one did not end a line.
-    Passing { mid_line: bool },
-    /// JSON, until it is whole.
+    /// Nothing masks: as they come.
+    Passing,
+    /// JSON or text, until it is whole.
     Document(Vec<u8>),
-    /// Server-sent events.
-    Events(Box<Stream>),
+    /// Events or lines.
+    Stream(Box<Stream>),
     /// There must be none: the model named no type.
     Nothing,
     /// It ended, well or not.
@@ -36,9 +77,9 @@ enum State {
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Passing { .. } => "Passing",
+            Self::Passing => "Passing",
             Self::Document(_) => "Document",
-            Self::Events(_) => "Events",
+            Self::Stream(_) => "Stream",
             Self::Nothing => "Nothing",
             Self::Ended(_) => "Ended",
         })
@@ -51,23 +92,25 @@ impl Answer {
     ///
     /// # Errors
     /// `answer-not-inspectable` (502)
-    pub fn new(content_type: Option<&str>, masker: Masker) -> Result<Self, ProtocolError> {
-        let essence = content_type.map(essence);
-        let events = essence.as_deref() == Some("text/event-stream");
-        let state = match essence.as_deref() {
-            Some("text/event-stream" | "application/json") if masker.is_empty() => {
-                State::Passing { mid_line: false }
-            }
-            Some("text/event-stream") => State::Events(Box::new(Stream::new(masker.clone()))),
-            Some("application/json") => State::Document(Vec::new()),
-            None => State::Nothing,
-            Some(_) => {
-                return Err(ProtocolError::answer(
-                    "the model's answer is neither application/json nor text/event-stream",
-                ));
-            }
+    pub fn new(content_type: Option<&str>, dialect: Dialect, masker: Masker) -> Result<Self, ProtocolError> {
+        let form = Form::of(content_type, dialect).ok_or_else(|| {
+            ProtocolError::answer("the model's answer is of a type that cannot be inspected")
+        })?;
+        let grammar = Grammar::of(dialect);
+        let state = match form {
+            Form::Nothing => State::Nothing,
+            _ if masker.is_empty() => State::Passing,
+            Form::Events => State::Stream(Box::new(Stream::events(grammar, masker.clone()))),
+            Form::Lines => State::Stream(Box::new(Stream::lines(grammar, masker.clone()))),
+            Form::Json | Form::Text(_) => State::Document(Vec::new()),
         };
-        Ok(Self { masker, findings: Findings::default(), events, state })
+        Ok(Self { dialect, masker, findings: Findings::default(), form, state })
+    }
+
+    /// What it is made of.
+    #[must_use]
+    pub fn form(&self) -> Form {
+        self.form
     }
 
     /// Takes bytes as the network cut them, gives what may go to the caller now (may be empty).
@@ -76,12 +119,7 @@ impl Answer {
     /// `answer-not-inspectable`, `answer-too-large` (502), `blocked-by-mask` (422); the same one ever after.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Bytes, ProtocolError> {
         let result = match &mut self.state {
-            State::Passing { mid_line } => {
-                if let Some(last) = bytes.last() {
-                    *mid_line = !matches!(last, b'\n' | b'\r');
-                }
-                Ok(Bytes::copy_from_slice(bytes))
-            }
+            State::Passing => Ok(Bytes::copy_from_slice(bytes)),
             State::Document(held) if held.len() + bytes.len() > LARGEST_DOCUMENT => Err(ProtocolError {
                 status: StatusCode::BAD_GATEWAY,
                 code: "answer-too-large",
@@ -91,7 +129,7 @@ impl Answer {
                 held.extend_from_slice(bytes);
                 Ok(Bytes::new())
             }
-            State::Events(stream) => stream.push(bytes, &mut self.findings).map(Bytes::from),
+            State::Stream(stream) => stream.push(bytes, &mut self.findings).map(Bytes::from),
             State::Nothing if bytes.is_empty() => Ok(Bytes::new()),
             State::Nothing => Err(ProtocolError::answer("the model's answer has a body but no content type")),
             State::Ended(Some(error)) => Err(error.clone()),
@@ -106,9 +144,9 @@ impl Answer {
     /// As [`Answer::push`]; an answer that ends within a document or an event is `answer-not-inspectable`.
     pub fn finish(&mut self) -> Result<Bytes, ProtocolError> {
         let result = match std::mem::replace(&mut self.state, State::Ended(None)) {
-            State::Passing { .. } | State::Nothing | State::Ended(None) => Ok(Bytes::new()),
-            State::Document(held) => document(&held, &self.masker, &mut self.findings).map(Bytes::from),
-            State::Events(mut stream) => stream.finish(&mut self.findings).map(Bytes::from),
+            State::Passing | State::Nothing | State::Ended(None) => Ok(Bytes::new()),
+            State::Document(held) => self.whole(&held).map(Bytes::from),
+            State::Stream(mut stream) => stream.finish(&mut self.findings).map(Bytes::from),
             State::Ended(Some(error)) => Err(error),
         };
         self.kept(result)
@@ -120,20 +158,13 @@ impl Answer {
         &self.findings
     }
 
-    /// The bytes to send a caller in the stream's own shape when an error ends it midway (SSE error event); empty for JSON.
-    #[must_use]
-    pub fn error_event(&self, error: &ProtocolError, request_id: &str) -> Bytes {
-        if !self.events {
-            return Bytes::new();
+    fn whole(&mut self, held: &[u8]) -> Result<Vec<u8>, ProtocolError> {
+        match self.form {
+            Form::Text(_) => document::text(held, &self.masker, &mut self.findings),
+            Form::Json | Form::Events | Form::Lines | Form::Nothing => {
+                document::json(held, Grammar::of(self.dialect), &self.masker, &mut self.findings)
+            }
         }
-        let body = error_body(error.status, error.code, &error.message, request_id);
-        // What is masked goes on by whole events; what passes may have stopped within a line.
-        let before: &[u8] = match self.state {
-            State::Passing { mid_line: true } => b"\n\n",
-            State::Passing { mid_line: false } => b"\n",
-            State::Document(_) | State::Events(_) | State::Nothing | State::Ended(_) => b"",
-        };
-        Bytes::from([before, b"data: ", &body, b"\n\n"].concat())
     }
 
     fn kept(&mut self, result: Result<Bytes, ProtocolError>) -> Result<Bytes, ProtocolError> {
@@ -144,21 +175,20 @@ impl Answer {
     }
 }
 
-/// The media type without parameters, in lower case (RFC 9110, 8.3.1).
-fn essence(content_type: &str) -> String {
-    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
-}
-
-/// A whole JSON answer.
-fn document(bytes: &[u8], masker: &Masker, findings: &mut Findings) -> Result<Vec<u8>, ProtocolError> {
-    let read = json::parse(bytes).map_err(ProtocolError::of_answer)?;
-    if read.root().get("choices").is_some_and(is_opaque) {
-        return Err(ProtocolError::answer(OPAQUE_ANSWER));
+/// The event or line that tells an error within a stream, in its own shape; empty where it is no stream.
+#[must_use]
+pub fn error_event(dialect: Dialect, form: Form, error: &ProtocolError, request_id: &str) -> Bytes {
+    let body = error_in(dialect, error.status, error.code, &error.message, request_id);
+    // Anthropic's clients go by the event's name.
+    let name: &[u8] = match dialect {
+        Dialect::Anthropic | Dialect::Responses => b"event: error\n",
+        Dialect::OpenAi | Dialect::Ollama | Dialect::Tgi | Dialect::Kserve => b"",
+    };
+    match form {
+        Form::Events => Bytes::from([name, b"data: ", &body, b"\n\n"].concat()),
+        Form::Lines => Bytes::from([&*body, b"\n"].concat()),
+        Form::Json | Form::Text(_) | Form::Nothing => Bytes::new(),
     }
-    let mut edits = Edits::default();
-    silence_within(read.root(), &mut edits);
-    let silenced = edits.apply(bytes);
-    masker.json(&silenced, findings).map_err(ProtocolError::of_answer)
 }
 
 #[cfg(test)]
@@ -169,7 +199,7 @@ mod tests {
 
     fn answer(content_type: Option<&str>, action: Option<Action>) -> Result<Answer, ProtocolError> {
         let masks = action.map(|action| Arc::new(Mask::new(Entity::ALL, &[], action, [7; 32]).unwrap()));
-        Answer::new(content_type, Masker { masks: masks.into_iter().collect() })
+        Answer::new(content_type, Dialect::OpenAi, Masker { masks: masks.into_iter().collect() })
     }
 
     fn whole(body: &str, action: Action) -> Result<String, ProtocolError> {
@@ -217,7 +247,7 @@ mod tests {
     #[test]
     fn only_known_types_are_read() {
         for content_type in
-            ["text/html", "application/x-ndjson", "application/jsonx", "", "text/plain", "image/png"]
+            ["text/html", "application/x-ndjson", "application/jsonx", "", "text/css", "image/png"]
         {
             for action in [None, Some(Action::Redact)] {
                 let error = answer(Some(content_type), action).unwrap_err();
@@ -240,11 +270,25 @@ mod tests {
     fn without_masks_bytes_pass_as_they_come() {
         let mut passing = answer(Some("text/event-stream"), None).unwrap();
         assert_eq!(passing.push(b"data: {\"a").unwrap(), "data: {\"a");
-        let error = ProtocolError::answer("x");
-        assert!(passing.error_event(&error, "r").starts_with(b"\n\ndata: {"));
         assert_eq!(passing.push(b"lice@").unwrap(), "lice@");
         assert!(passing.finish().unwrap().is_empty());
-        assert!(answer(Some("application/json"), None).unwrap().error_event(&error, "r").is_empty());
+    }
+
+    #[test]
+    fn an_error_within_a_stream_has_the_shape_of_the_stream() {
+        let error = ProtocolError::answer("x");
+        for (dialect, form, begins) in [
+            (Dialect::OpenAi, Form::Events, "data: {\"error\":{"),
+            (Dialect::Responses, Form::Events, "event: error\ndata: {\"error\":{"),
+            (Dialect::Anthropic, Form::Events, "event: error\ndata: {"),
+            (Dialect::Ollama, Form::Lines, "{"),
+            (Dialect::Tgi, Form::Events, "data: {"),
+            (Dialect::OpenAi, Form::Json, ""),
+        ] {
+            let told = error_event(dialect, form, &error, "r");
+            assert!(told.starts_with(begins.as_bytes()), "{dialect:?}: {told:?}");
+            assert_eq!(told.is_empty(), begins.is_empty());
+        }
     }
 
     #[test]

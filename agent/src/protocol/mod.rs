@@ -36,10 +36,14 @@
 
 mod answer;
 mod dialect;
+mod document;
 mod endpoint;
 mod error;
+mod finale;
+mod grammar;
 mod length;
 mod multipart;
+mod ndjson;
 mod presets;
 mod request;
 mod requests;
@@ -48,9 +52,10 @@ mod shape;
 mod sse;
 mod stream;
 
-pub use answer::Answer;
+pub use answer::{Answer, Form, error_event};
 pub use dialect::Dialect;
 pub use endpoint::{BodyForm, Endpoint, find, offers};
 pub use error::{ProtocolError, error_body, error_in};
+pub use finale::{Tail, end_begins};
 pub use request::{Request, request, scan_path};
 pub use rewrite::Rewriting;

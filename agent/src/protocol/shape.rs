@@ -34,9 +34,6 @@ pub(super) const SPELLED_OUT: &[&str] = &[
     "__verbose",
 ];
 
-/// Members of a choice that are not text and cannot be scanned.
-pub(super) const OPAQUE: &[&str] = &["audio", "images"];
-
 /// Strings of an event that are complete in it: scanned on their own. Every other string under a choice is a piece of a text.
 pub(super) const COMPLETE: &[&str] = &[
     "id",

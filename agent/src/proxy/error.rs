@@ -30,6 +30,11 @@ pub(super) enum Refusal {
     Body(BodyError),
     /// The body cannot be passed on.
     Protocol(ProtocolError),
+    /// No server of the model takes a connection.
+    ModelUnavailable {
+        /// Seconds after which it is worth trying again.
+        retry_after: u64,
+    },
     /// The audit trail cannot be written.
     Audit,
 }
@@ -146,6 +151,11 @@ impl Refusal {
                 said(status, code, &error.to_string())
             }
             Self::Protocol(error) => said(error.status, error.code, &error.message),
+            Self::ModelUnavailable { .. } => said(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "model-unavailable",
+                "no server of the model can be reached at the moment: nothing was sent, try again shortly",
+            ),
             Self::Audit => said(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "audit-unavailable",
@@ -158,6 +168,7 @@ impl Refusal {
     pub(super) fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Limit(exceeded) => Some(exceeded.retry_after),
+            Self::ModelUnavailable { retry_after } => Some(*retry_after),
             Self::Identity(error) if error.status == StatusCode::SERVICE_UNAVAILABLE => Some(1),
             Self::Identity(_)
             | Self::LengthRequired

@@ -5,28 +5,32 @@ use super::error::{Refusal, Said};
 use super::headers;
 use super::ledger::{Admitted, Intake, Ledger, Seen};
 use super::meter::{BYTES_A_TOKEN, Meter};
+use super::pool::Unanswered;
 use super::quota::Moment;
 use super::relay::{self, Call};
 use super::removal::Removal;
 use super::reply::Reply;
 use super::request_id::RequestId;
 use super::route::{self, Route};
+use super::tls;
 use super::upstream::Question;
 use super::{Policy, Proxy};
-use crate::identity::{ClientCertificate, Shown};
+use crate::identity::Shown;
 use crate::protocol::{self, BodyForm, Dialect, Rewriting};
+use crate::traces::{Context, Span};
 use bailiwick_masking::Masker;
 use bailiwick_policy::{Ask, Name, Principal};
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
 /// Who has the other end of the connection, as far as that tells.
 pub(super) struct Client {
     pub(super) address: IpAddr,
     /// The certificate that it was opened with.
-    pub(super) certificate: Option<Arc<ClientCertificate>>,
+    pub(super) certificate: Option<Arc<tls::Shown>>,
 }
 
 /// Tells the story, and if it ends in a refusal, records that and says so.
@@ -37,16 +41,47 @@ pub(super) async fn serve(proxy: &Proxy, client: Client, request: Request<Incomi
     let policy = proxy.policy();
     let mut seen = Seen::new(id, client.address, policy.settings.regions.locate(client.address), ledger);
     seen.method(request.method());
+    let (since, start) = (Instant::now(), SystemTime::now());
+    let tracer =
+        policy.tracer.as_ref().map(|tracer| (tracer, Context::of(request.headers(), seen.id.as_str())));
+    // How it ended, for the numbers and, of a caller who is known, for the trace.
+    let count = |seen: &Seen, outcome, reason, status: StatusCode, served: Served| {
+        let duration = since.elapsed();
+        policy.metrics.ended(seen.model(), seen.endpoint(), outcome, reason, duration);
+        let Some((tracer, context)) = tracer.as_ref().filter(|_| seen.is_known()) else { return };
+        tracer.end(Span {
+            context: context.clone(),
+            start,
+            duration,
+            request: seen.id.to_string(),
+            model: seen.model().map(str::to_owned),
+            provider: seen.provider(),
+            endpoint: seen.endpoint(),
+            upstream: served.upstream,
+            outcome,
+            reason,
+            status: status.as_u16(),
+            tokens: served.tokens,
+            first_token: served.first.map(|first| first.into_std().saturating_duration_since(since)),
+        });
+    };
     // Until the endpoint is known, and where there is none.
     let mut dialect = Dialect::guess(request.uri().path());
     match story(proxy, &policy, &client, &mut seen, &mut dialect, request, &mut reply).await {
-        Ok(Told { receipt, last, status, outcome }) => {
+        Ok(Told { receipt, last, status, outcome, reason, served }) => {
+            count(&seen, outcome, reason.unwrap_or_default(), status, served);
             tracing::debug!(request = %seen.id, model = seen.model(), status = status.as_u16(), outcome, "served");
             reply.end(&receipt, last).await;
         }
-        Err(Stopped::Refused(refusal)) => refuse(ledger, &seen, dialect, &refusal, reply).await,
+        Err(Stopped::Refused(refusal)) => {
+            let said = refuse(ledger, &seen, dialect, &refusal, reply).await;
+            count(&seen, "denied", said.code, said.status, Served::default());
+        }
         // The trail failed after the model was asked: whatever was sent so far is cut, never ended.
-        Err(Stopped::OutcomeUnrecorded) => drop(reply),
+        Err(Stopped::OutcomeUnrecorded) => {
+            count(&seen, "cut", "audit-unavailable", StatusCode::SERVICE_UNAVAILABLE, Served::default());
+            drop(reply);
+        }
     }
 }
 
@@ -79,15 +114,15 @@ async fn story(
 
     // Who is it?
     let keys = if *dialect == Dialect::Anthropic { Shown::TokenOrKey } else { Shown::Token };
-    let principal = policy.authenticator.authenticate(&head.headers, keys, client.certificate.as_deref());
+    let certificate = tls::certificate(client.certificate.as_deref(), &policy.tls).map_err(Refusal::from)?;
+    let principal = policy.authenticator.authenticate(&head.headers, keys, certificate);
     let principal = principal.await.map_err(|error| {
         seen.issuer(error.issuer.as_ref());
         Refusal::from(error)
     })?;
     seen.principal(&principal, ledger);
     let Route { model, endpoint, path } = route.map_err(Refusal::from)?;
-    let upstream =
-        policy.upstreams.get(&model.name).ok_or(Refusal::Route(route::RouteError::ModelUnknown))?;
+    let servers = policy.upstreams.get(&model.name).ok_or(Refusal::Route(route::RouteError::ModelUnknown))?;
 
     // May they, and is there any left for them?
     let now = Moment::now();
@@ -129,12 +164,22 @@ async fn story(
         protocol::request(endpoint, content_type, &raw, &rewriting, &mask_request).map_err(Refusal::from)?;
     // How many tokens a sound is, only the model can tell.
     let text = if endpoint.body == BodyForm::Multipart { 0 } else { raw.len() };
-    let meter = share.counts_tokens().then(|| Meter::new(text));
+    let meter = (share.counts_tokens() || policy.counts()).then(|| Meter::new(text));
     if asked.streamed {
         share.stream().map_err(Refusal::from)?;
     }
     let may_cost = asked.max_tokens.saturating_add(text as u64 / BYTES_A_TOKEN);
     share.spend(may_cost, now).map_err(Refusal::from)?;
+
+    // Whose it will be: a connection over which nothing is sent yet.
+    let dialled = match servers.connect(limits).await {
+        Ok(dialled) => Ok(dialled),
+        Err(Unanswered::Impostor(error)) => Err(error),
+        Err(Unanswered::Unavailable { retry_after }) => {
+            share.settle(0, Moment::now());
+            return Err(Refusal::ModelUnavailable { retry_after }.into());
+        }
+    };
 
     // Recorded; then forwarded, and the answer passed on but for its last byte; then that recorded too.
     let intake = Intake {
@@ -142,8 +187,11 @@ async fn story(
         bytes: raw.len(),
         findings: &asked.findings,
         policy: &settings.id,
+        upstream: dialled.as_ref().ok().map(|dialled| dialled.name().as_str()),
     };
     let admitted = ledger.admit(permit, &principal, seen, intake).await.map_err(Refusal::from)?;
+    let upstream = dialled.as_ref().ok().map(|dialled| dialled.name().to_string());
+    let active = policy.metrics.begin(&model.name, asked.streamed, raw.len());
     drop(raw);
     let question = Question {
         method: &head.method,
@@ -155,12 +203,23 @@ async fn story(
         version: headers::api_version(endpoint.dialect, &head.headers),
     };
     let removal = removal(proxy, policy, client, &principal, &admitted);
-    let call = Call { id: &seen.id, dialect: endpoint.dialect, masker: mask_answer, limits, removal, meter };
-    let ending = relay::relay(upstream, &admitted, question, call, reply).await;
+    let call = Call {
+        id: &seen.id,
+        dialect: endpoint.dialect,
+        masker: mask_answer,
+        limits,
+        ping: settings.proxy.ping,
+        removal,
+        meter,
+    };
+    let ending = relay::relay(dialled, &admitted, question, call, reply).await;
     share.settle(ending.tokens.unwrap_or(0), Moment::now());
+    active.answered(endpoint.name, ending.account.bytes, ending.tokens, ending.first);
+    let reason = ending.account.reason;
+    let served = Served { upstream, tokens: ending.tokens, first: ending.first };
     let receipt = admitted.settle(&ending.account).await.map_err(|_| Stopped::OutcomeUnrecorded)?;
     let (status, outcome) = (ending.account.status, ending.account.outcome.as_str());
-    Ok(Told { receipt, last: ending.last, status, outcome })
+    Ok(Told { receipt, last: ending.last, status, outcome, reason, served })
 }
 
 /// What tells whether the caller is still admitted when another policy comes.
@@ -188,6 +247,17 @@ struct Told {
     last: super::reply::Last,
     status: StatusCode,
     outcome: &'static str,
+    reason: Option<&'static str>,
+    served: Served,
+}
+
+/// What is known of how it was served.
+#[derive(Default)]
+struct Served {
+    upstream: Option<String>,
+    tokens: Option<u64>,
+    /// When a stream's first piece came.
+    first: Option<tokio::time::Instant>,
 }
 
 /// Why a story stopped.
@@ -204,8 +274,8 @@ impl From<Refusal> for Stopped {
     }
 }
 
-/// Records a refusal and tells the caller, in that order.
-async fn refuse(ledger: &Ledger, seen: &Seen, dialect: Dialect, refusal: &Refusal, reply: Reply) {
+/// Records a refusal and tells the caller, in that order. What the caller got.
+async fn refuse(ledger: &Ledger, seen: &Seen, dialect: Dialect, refusal: &Refusal, reply: Reply) -> Said {
     let said = refusal.say();
     tracing::debug!(request = %seen.id, model = seen.model(), status = said.status.as_u16(), code = said.code, "refused");
     let words = |refusal: &Refusal, said: &Said| {
@@ -216,10 +286,13 @@ async fn refuse(ledger: &Ledger, seen: &Seen, dialect: Dialect, refusal: &Refusa
         Ok(recorded) => {
             let (head, body) = words(refusal, &said);
             reply.refuse(&recorded, head, body);
+            said
         }
         Err(_) => {
-            let (head, body) = words(&Refusal::Audit, &Refusal::Audit.say());
+            let said = Refusal::Audit.say();
+            let (head, body) = words(&Refusal::Audit, &said);
             reply.cannot_record(head, body);
+            said
         }
     }
 }

@@ -4,7 +4,7 @@ use super::error::{Refusal, Said};
 use super::limits::Limits;
 use super::request_id::RequestId;
 use super::upstream::Question;
-use crate::protocol::Dialect;
+use crate::protocol::{Dialect, Form};
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH,
     CONTENT_TYPE, HOST, HeaderName, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE,
@@ -20,6 +20,7 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const LINES: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
 
 /// Whether a request's length is plain to see. With both `Transfer-Encoding` and `Content-Length` two readers can
@@ -66,7 +67,7 @@ pub(super) fn for_model(
     headers.insert(HOST, host.clone());
     let accept = match (question.streamed, question.dialect) {
         (false, _) => JSON,
-        (true, Dialect::Ollama) => HeaderValue::from_static("application/x-ndjson"),
+        (true, Dialect::Ollama) => LINES,
         (true, _) => HeaderValue::from_static("text/event-stream"),
     };
     headers.insert(ACCEPT, accept);
@@ -92,33 +93,26 @@ pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
     headers.get_all(CONTENT_ENCODING).iter().any(encoded)
 }
 
-/// What an answer is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Json,
-    EventStream,
-}
-
 /// The head of an answer. Of the model's own headers only `Retry-After` passes, in whole seconds.
 pub(super) fn for_caller(
     status: StatusCode,
-    kind: Kind,
+    form: Form,
     id: &RequestId,
     of_model: Option<&HeaderMap>,
 ) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    match kind {
-        Kind::Json => {
-            headers.insert(CONTENT_TYPE, JSON);
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        }
-        Kind::EventStream => {
-            headers.insert(CONTENT_TYPE, EVENT_STREAM);
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store"));
-            headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
-        }
+    let (content_type, cache_control) = match form {
+        Form::Json | Form::Nothing => (JSON, "no-store"),
+        Form::Text(content_type) => (HeaderValue::from_static(content_type), "no-store"),
+        Form::Events => (EVENT_STREAM, "no-cache, no-store"),
+        Form::Lines => (LINES, "no-cache, no-store"),
+    };
+    headers.insert(CONTENT_TYPE, content_type);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache_control));
+    if form.is_stream() {
+        headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
     }
     if let Some(id) = id.header() {
         headers.insert(X_REQUEST_ID, id);
@@ -134,7 +128,7 @@ pub(super) fn for_caller(
 
 /// The head of a refusal.
 pub(super) fn for_refusal(refusal: &Refusal, said: &Said, id: &RequestId) -> Response<()> {
-    let mut response = for_caller(said.status, Kind::Json, id, None);
+    let mut response = for_caller(said.status, Form::Json, id, None);
     if let Some(challenge) = refusal.challenge() {
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     }
@@ -151,12 +145,6 @@ pub(super) fn content_type(headers: &HeaderMap) -> Option<&str> {
         (Some(one), None) => one.to_str().ok(),
         _ => None,
     }
-}
-
-/// Which kind a declared type is; what is neither is refused by `protocol`.
-pub(super) fn kind(content_type: Option<&str>) -> Kind {
-    let essence = content_type.and_then(|text| text.split(';').next()).map_or("", str::trim);
-    if essence.eq_ignore_ascii_case("text/event-stream") { Kind::EventStream } else { Kind::Json }
 }
 
 #[cfg(test)]
@@ -232,7 +220,7 @@ mod tests {
                 (http::header::SERVER, HeaderValue::from_static("uvicorn")),
                 (http::header::SET_COOKIE, HeaderValue::from_static("a=b")),
             ]);
-            let answer = for_caller(StatusCode::OK, Kind::EventStream, &id, Some(&of_model));
+            let answer = for_caller(StatusCode::OK, Form::Events, &id, Some(&of_model));
             let names: Vec<_> = answer.headers().keys().map(HeaderName::as_str).collect();
             let mut expected = vec!["content-type", "cache-control", "x-accel-buffering", "x-request-id"];
             expected.extend(passes.then_some("retry-after"));

@@ -4,6 +4,7 @@ use super::error::{Refusal, Said};
 use super::flood::Flood;
 use super::limits::Limits;
 use super::request_id::RequestId;
+use crate::metrics::Metrics;
 use crate::protocol::Endpoint;
 use bailiwick_audit::{Log, Pseudonym, Record};
 use bailiwick_masking::Findings;
@@ -32,6 +33,7 @@ const COUNTED: Duration = Duration::from_secs(1);
 pub(super) struct Ledger {
     log: Log,
     flood: Arc<Flood>,
+    metrics: Arc<Metrics>,
 }
 
 /// What is known of a request so far; a denial records as much.
@@ -43,6 +45,7 @@ pub(super) struct Seen {
     client: Pseudonym,
     endpoint: Option<&'static Endpoint>,
     model: Option<String>,
+    provider: Option<&'static str>,
     issuer: Option<String>,
     subject: Option<Pseudonym>,
     rule: Option<String>,
@@ -59,6 +62,7 @@ impl Seen {
             client,
             endpoint: None,
             model: None,
+            provider: None,
             issuer: None,
             subject: None,
             rule: None,
@@ -75,6 +79,7 @@ impl Seen {
     pub(super) fn route(&mut self, route: &super::route::Route) {
         self.endpoint = Some(route.endpoint);
         self.model = Some(route.model.name.to_string());
+        self.provider = Some(route.model.server.as_str());
     }
 
     /// Who the issuer is, where only that is known.
@@ -91,6 +96,21 @@ impl Seen {
     /// The rule that denied, or came closest to not denying.
     pub(super) fn rule(&mut self, rule: Option<&bailiwick_policy::Name>) {
         self.rule = rule.map(ToString::to_string);
+    }
+
+    /// What serves the model: the preset's name.
+    pub(super) fn provider(&self) -> Option<&'static str> {
+        self.provider
+    }
+
+    /// Whether the caller is known.
+    pub(super) fn is_known(&self) -> bool {
+        self.subject.is_some()
+    }
+
+    /// The endpoint's name.
+    pub(super) fn endpoint(&self) -> Option<&'static str> {
+        self.endpoint.map(|endpoint| endpoint.name)
     }
 
     /// The model, for the log.
@@ -170,12 +190,14 @@ pub(super) struct Intake<'a> {
     pub(super) findings: &'a Findings,
     /// The policy's id.
     pub(super) policy: &'a str,
+    /// The server that gets it; `None` where what took the connection is not the model's, and so gets nothing.
+    pub(super) upstream: Option<&'a str>,
 }
 
 impl Ledger {
     /// In this trail.
-    pub(super) fn new(log: Log, limits: &Limits) -> Self {
-        Self { log, flood: Arc::new(Flood::new(limits)) }
+    pub(super) fn new(log: Log, limits: &Limits, metrics: Arc<Metrics>) -> Self {
+        Self { log, flood: Arc::new(Flood::new(limits)), metrics }
     }
 
     /// Records what was counted, every second, for ever.
@@ -241,6 +263,7 @@ impl Ledger {
             request_bytes: intake.bytes as u64,
             masked: counts(intake.findings),
             policy: intake.policy.to_owned(),
+            upstream: intake.upstream.map(str::to_owned),
         };
         self.append(record).await?;
         Ok(Admitted { ledger: self.clone(), request: seen.id.clone(), permit, since, open: true })
@@ -248,7 +271,10 @@ impl Ledger {
 
     async fn append(&self, record: Record) -> Result<(), Unrecorded> {
         // The log gives up on a hanging disk by itself, so that this wait is bounded.
-        match self.log.append(record).await {
+        let since = Instant::now();
+        let appended = self.log.append(record).await;
+        self.metrics.committed(since.elapsed());
+        match appended {
             Ok(_index) => Ok(()),
             Err(cause) => {
                 tracing::error!(%cause, "a record could not be written: the request fails");
@@ -332,7 +358,7 @@ mod tests {
         let trail = directory.path().join("audit");
         let log =
             Log::open(LogSettings { directory: trail.clone(), origin: "bailiwick/test".into() }).unwrap();
-        let ledger = Ledger::new(log.clone(), &Limits::default());
+        let ledger = Ledger::new(log.clone(), &Limits::default(), Arc::default());
         let model = Name::new("llama").unwrap();
         let rule = AccessRule::open(Name::new("all").unwrap(), vec![model.clone()]);
         let principal = Principal { issuer: "i".into(), subject: "s".into(), ..Principal::default() };
@@ -342,7 +368,7 @@ mod tests {
             Seen::new(RequestId::new().unwrap(), [192, 0, 2, 1].into(), Location::UNKNOWN, &ledger);
         seen.principal(&principal, &ledger);
         let findings = Findings::default();
-        let intake = Intake { streamed: false, bytes: 2, findings: &findings, policy: "p" };
+        let intake = Intake { streamed: false, bytes: 2, findings: &findings, policy: "p", upstream: None };
         let admitted = ledger.admit(permit, &principal, &seen, intake).await.unwrap();
 
         let story = tokio::spawn(async move {

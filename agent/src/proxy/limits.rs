@@ -36,8 +36,6 @@ pub struct Limits {
     pub model_idle: Duration,
     /// Bytes of a model's answer that is not a stream.
     pub answer_bytes: u64,
-    /// Between the comments that keep a waiting stream's connection open.
-    pub ping: Duration,
     /// For requests under way when the proxy is to stop.
     pub drain: Duration,
     /// After that, for the outcomes of those that were cut.
@@ -62,7 +60,6 @@ impl Default for Limits {
             connect: Duration::from_secs(5),
             model_idle: Duration::from_secs(900),
             answer_bytes: 64 * 1024 * 1024,
-            ping: Duration::from_secs(15),
             drain: Duration::from_secs(30),
             last_words: Duration::from_secs(5),
         }

@@ -6,8 +6,8 @@ use super::ledger::Seen;
 use super::limits::Limits;
 use super::reply;
 use super::request_id::RequestId;
+use super::tls::Shown;
 use super::unreadable::{self, Worded};
-use crate::identity::ClientCertificate;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -24,7 +24,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
 
 /// A pause after an accept that failed for want of something (file descriptors): the listener is ready again at
 /// once, and would otherwise be asked again at once.
@@ -36,7 +35,6 @@ pub(super) type Running = mpsc::Sender<Infallible>;
 /// Accepts until `stop` is true, then lets what is under way finish within the drain time, and cuts the rest.
 pub(super) async fn accept_until_stopped(
     listener: TcpListener,
-    acceptor: TlsAcceptor,
     proxy: &Arc<Proxy>,
     running: &Running,
     mut stop: watch::Receiver<bool>,
@@ -62,10 +60,10 @@ pub(super) async fn accept_until_stopped(
                     running: running.clone(),
                     in_use: Arc::default(),
                 };
-                let (acceptor, stop) = (acceptor.clone(), stop.clone());
+                let stop = stop.clone();
                 connections.spawn(async move {
                     let _place = place;
-                    connection.serve(socket, acceptor, stop).await;
+                    connection.serve(socket, stop).await;
                 });
             }
             Err(cause) => {
@@ -96,18 +94,19 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(self, socket: TcpStream, acceptor: TlsAcceptor, stop: watch::Receiver<bool>) {
+    async fn serve(self, socket: TcpStream, stop: watch::Receiver<bool>) {
         let limits = self.proxy.limits;
         // Answers are written in pieces as they come; a failure here costs latency, nothing else.
         let _slower = socket.set_nodelay(true);
-        let stream = match tokio::time::timeout(limits.handshake, acceptor.accept(socket)).await {
+        let tls = Arc::clone(&self.proxy.policy().tls);
+        let stream = match tokio::time::timeout(limits.handshake, tls.acceptor().accept(socket)).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(cause)) => return tracing::debug!(%cause, "a TLS handshake failed"),
+            Ok(Err(cause)) => return tls.failed(&cause),
             Err(_) => return tracing::debug!("a TLS handshake took too long"),
         };
         // The chain was verified in the handshake; a leaf that cannot be read must not pass for none.
-        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let certificate = match shown.map(|der| ClientCertificate::read(der)) {
+        let shown = stream.get_ref().1.peer_certificates().filter(|chain| !chain.is_empty());
+        let certificate = match shown.map(|chain| Shown::read(chain, &tls)) {
             None => None,
             Some(Some(certificate)) => Some(Arc::new(certificate)),
             Some(None) => return tracing::debug!("a client certificate cannot be read"),
@@ -152,7 +151,7 @@ impl Connection {
     fn answer(
         &self,
         request: Request<Incoming>,
-        certificate: Option<Arc<ClientCertificate>>,
+        certificate: Option<Arc<Shown>>,
     ) -> impl Future<Output = Result<http::Response<reply::AnswerBody>, reply::Cut>> + use<> {
         let (reply, answer) = reply::pair(self.proxy.limits.caller_stall);
         let (proxy, address) = (Arc::clone(&self.proxy), self.peer.ip());
@@ -204,7 +203,9 @@ async fn record_unreadable(proxy: &Proxy, client: IpAddr, id: RequestId, too_lar
     let status =
         if too_large { StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE } else { StatusCode::BAD_REQUEST };
     // The caller has its answer; if this cannot be written, neither can anything else be served.
-    let _unwritten = proxy.ledger.deny(&seen, &unreadable::said(status)).await;
+    let said = unreadable::said(status);
+    let _unwritten = proxy.ledger.deny(&seen, &said).await;
+    proxy.policy().metrics.ended(None, None, "denied", said.code, Duration::ZERO);
 }
 
 /// How much a connection is in use.

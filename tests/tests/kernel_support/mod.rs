@@ -22,7 +22,7 @@ use bailiwick_kernel::{Rules, Scope, ScopeKind};
 use bailiwick_policy::{EgressException, EgressPolicy, Mode, Name};
 
 pub use actor::{Actor, Errno, Kind, Network};
-pub use stage::{MODEL, OTHER, PROXY, Stage, WORKLOAD};
+pub use stage::{MODEL, OTHER, Observed, PROXY, Stage, WORKLOAD};
 
 /// The guarded port of [`rules`].
 pub const PORT: u16 = 8000;

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bailiwick_kernel::{Event, Events, Guard, Rules, Site, Status};
+use bailiwick_kernel::{Event, Events, Flows, Guard, Observation, Rules, Site, Status};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
@@ -33,6 +33,28 @@ pub struct Stage {
     pub site: Site,
     seen: Arc<Mutex<Vec<Event>>>,
     directory: tempfile::TempDir,
+}
+
+/// What passes, read by the test itself.
+pub struct Observed {
+    runtime: tokio::runtime::Runtime,
+    flows: Flows,
+}
+
+impl Observed {
+    /// What was said and counted so far.
+    pub fn take(&mut self) -> Vec<Observation> {
+        let flows = &mut self.flows;
+        let mut taken = Vec::new();
+        self.runtime.block_on(async {
+            while let Ok(next) = tokio::time::timeout(Duration::from_millis(100), flows.next()).await {
+                taken.push(next.unwrap_or_else(|error| panic!("{error}")));
+            }
+        });
+        let counts = flows.drain().unwrap_or_else(|error| panic!("{error}"));
+        taken.extend(counts.into_iter().map(Observation::Counted));
+        taken
+    }
 }
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -114,6 +136,15 @@ impl Stage {
             drop(seen);
             thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// What the programs observe from now on.
+    pub fn observe(guard: &Guard) -> Observed {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let context = runtime.enter();
+        let flows = guard.flows().unwrap_or_else(|error| panic!("{error}"));
+        drop(context);
+        Observed { runtime, flows }
     }
 
     /// What came so far; forgets it.

@@ -1,9 +1,12 @@
 //! What goes through: both ways, over both protocols, and what is left of it on either side.
 
+use crate::dialects::bare;
 use crate::model::{Step, chat, chunk, event, stream, stream_end, stream_head, whole};
-use crate::world::{CHAT, CREDENTIAL, World, ask, ask_streamed};
+use crate::world::{CHAT, CREDENTIAL, World, ask, ask_streamed, limits};
+use bailiwick::config::settings::Settings;
 use bailiwick_tests::caller::{Protocol, json_request};
 use serde_json::json;
+use std::path::Path;
 use std::time::Duration;
 
 const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
@@ -129,32 +132,71 @@ async fn the_first_token_does_not_wait_for_the_last() {
 #[tokio::test]
 async fn a_caller_who_waits_for_a_stream_is_kept_company() {
     let late = Duration::from_millis(700);
-    let mut silent_head = vec![Step::Pause(late)];
-    silent_head.extend(stream(&["hello"], 1000, Duration::ZERO));
-    let silent_body = vec![
+    let silent = vec![
         stream_head(),
         Step::Pause(late),
-        chunk(event("hello").as_bytes()),
+        chunk(event("hello, ").as_bytes()),
+        Step::Pause(late),
+        chunk(event("world").as_bytes()),
         chunk(b"data: [DONE]\n\n"),
         stream_end(),
     ];
-    for (script, why) in [(silent_head, "no head yet"), (silent_body, "a head, but no token")] {
-        let world = World::new(script).await;
-        let answer = world.chat(Protocol::Http1, &ask_streamed("hello")).await;
-        let body = String::from_utf8(answer.body()).unwrap();
-        let pings = body.matches(": ping\n\n").count();
+    let world = World::new(silent).await;
+    let answer = world.chat(Protocol::Http1, &ask_streamed("hello")).await;
+    let body = String::from_utf8(answer.body()).unwrap();
+    let (before, after) = body.split_once("data:").unwrap();
+    for (part, why) in [(before, "before the first token"), (after, "between tokens")] {
+        let pings = part.matches(": ping\n\n").count();
         assert!((2..=4).contains(&pings), "{why}: {pings} pings in {body}");
-        assert!(body.starts_with(": ping\n\n"), "{why}: before the first token only");
-        assert!(!body.split_once("data:").unwrap().1.contains(": ping"), "{why}: and not after it");
-        assert_eq!(answer.text(), "hello", "{why}");
     }
+    assert_eq!(answer.text(), "hello, world");
 
-    let mut script = vec![Step::Pause(late)];
-    script.extend(chat("hello"));
-    let world = World::new(script).await;
+    // Half an event is no place for a comment, were it ever so silent.
+    let halves = event("hello");
+    let (half, rest) = halves.split_at(20);
+    let torn = vec![
+        stream_head(),
+        chunk(half.as_bytes()),
+        Step::Pause(late),
+        chunk(rest.as_bytes()),
+        chunk(b"data: [DONE]\n\n"),
+        stream_end(),
+    ];
+    let world = World::adjusted(torn, limits(), |settings, _| bare(settings)).await;
+    let answer = world.chat(Protocol::Http1, &ask_streamed("hello")).await;
+    let body = String::from_utf8(answer.body()).unwrap();
+    assert_eq!(body, format!("{halves}data: [DONE]\n\n"), "byte for byte");
+}
+
+#[tokio::test]
+async fn an_answer_s_status_is_the_model_s_own_until_the_first_comment() {
+    let late = Duration::from_millis(700);
+    let busy = r#"{"error":{"message":"busy"}}"#;
+    let good = [vec![Step::Pause(late)], stream(&["hello"], 1000, Duration::ZERO)].concat();
+    let bad = [vec![Step::Pause(late)], whole("503 Service Unavailable", "application/json", busy)].concat();
+    let patient = |settings: &mut Settings, _: &Path| settings.proxy.ping = Duration::from_secs(60);
+    for (script, status) in [(&good, 200), (&bad, 503)] {
+        let world = World::adjusted(script.clone(), limits(), patient).await;
+        let answer = world.chat(Protocol::Http1, &ask_streamed("hello")).await;
+        assert_eq!(answer.status, status, "no status is made up");
+        assert!(!String::from_utf8(answer.body()).unwrap().contains(": ping"));
+    }
+    let world = World::new(good).await;
+    let answer = world.chat(Protocol::Http1, &ask_streamed("hello")).await;
+    let body = String::from_utf8(answer.body()).unwrap();
+    let pings = body.matches(": ping\n\n").count();
+    assert!(body.starts_with(": ping\n\n") && (2..=4).contains(&pings), "no head yet: {body}");
+    assert_eq!((answer.status.as_u16(), answer.text().as_str()), (200, "hello"));
+    let world = World::new(bad).await;
+    let answer = world.chat(Protocol::Http1, &ask_streamed("hello")).await;
+    let body = String::from_utf8(answer.body()).unwrap();
+    assert!(body.starts_with(": ping\n\n") && body.contains("upstream-refused"), "too late for 503: {body}");
+    assert_eq!(world.recorded("outcome", 1).await[0]["outcome"], "upstream-failed");
+
+    let world = World::new([vec![Step::Pause(late)], chat("hello")].concat()).await;
     let answer = world.chat(Protocol::Http1, &ask("hello")).await;
-    assert_eq!(answer.text(), "hello");
-    assert!(answer.json().is_object(), "who did not ask for a stream gets no comments");
+    assert_eq!(answer.text(), "hello", "who did not ask for a stream gets no comments");
+    assert!(answer.json().is_object());
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
 
-fn good() -> Vec<Step> {
+pub(crate) fn good() -> Vec<Step> {
     whole(
         "200 OK",
         "application/json",
@@ -18,7 +18,7 @@ fn good() -> Vec<Step> {
     )
 }
 
-fn said(answer: &Answer) -> (u16, String) {
+pub(crate) fn said(answer: &Answer) -> (u16, String) {
     (answer.status.as_u16(), answer.json()["error"]["code"].as_str().unwrap_or("none").to_owned())
 }
 
@@ -290,7 +290,7 @@ async fn who_is_removed_is_cut_where_the_policy_says_so_and_the_record_says_why(
     }
 }
 
-fn clients(directory: &Path, require: bool, identify: bool) -> Option<ClientCertificates> {
+pub(crate) fn clients(directory: &Path, require: bool, identify: bool) -> Option<ClientCertificates> {
     Some(ClientCertificates { authorities: directory.join("ca.pem"), revoked: None, require, identify })
 }
 

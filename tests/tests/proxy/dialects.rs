@@ -32,7 +32,7 @@ async fn world(server: ServerPreset, change: impl FnOnce(&mut Settings)) -> Worl
 }
 
 /// Nothing is masked.
-fn bare(settings: &mut Settings) {
+pub(crate) fn bare(settings: &mut Settings) {
     let mut rules: Vec<AccessRule> = settings.access.rules().iter().map(|rule| (**rule).clone()).collect();
     rules[0].masks = RuleMasks::default();
     settings.access = AccessPolicy::new(rules);

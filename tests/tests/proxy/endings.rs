@@ -2,9 +2,11 @@
 
 use crate::model::{Step, chunk, event, stream, stream_end, stream_head};
 use crate::world::{CHAT, World, ask, ask_streamed, limits};
+use bailiwick::config::settings::Settings;
 use bailiwick::proxy::Limits;
 use bailiwick_tests::caller::{Protocol, json_request};
 use serde_json::Value;
+use std::path::Path;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -30,7 +32,7 @@ async fn a_caller_who_leaves_cancels_before_the_first_token_and_after_it() {
     let linger = Duration::from_millis(300);
     let long = vec![stream_head(), chunk(event("one two three ").as_bytes()), Step::Hang];
     // Pings would find out too; they must not be needed.
-    let limits = Limits { ping: Duration::from_secs(60), ..limits() };
+    let no_pings = |settings: &mut Settings, _: &Path| settings.proxy.ping = Duration::from_secs(60);
     for protocol in [Protocol::Http1, Protocol::Http2] {
         for (script, body, why) in [
             (vec![Step::Hang], ask("hello"), "before the head, no stream asked for"),
@@ -38,7 +40,7 @@ async fn a_caller_who_leaves_cancels_before_the_first_token_and_after_it() {
             (vec![stream_head(), Step::Hang], ask_streamed("hello"), "before the first token"),
             (long.clone(), ask_streamed("hello"), "in the middle of a stream"),
         ] {
-            let world = World::within(script, limits).await;
+            let world = World::adjusted(script, limits(), no_pings).await;
             ask_and_leave(&world, protocol, &body, linger).await;
             timeout(SOON, world.model.closed(1))
                 .await

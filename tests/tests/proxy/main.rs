@@ -5,10 +5,15 @@
 mod answers;
 mod attacks;
 mod callers;
+mod certificates;
 mod dialects;
 mod endings;
 mod impostors;
+mod metrics;
 mod model;
 mod refusals;
+mod streams;
+mod traces;
 mod unix_upstream;
+mod upstreams;
 mod world;

@@ -158,7 +158,7 @@ async fn a_model_on_a_socket_of_its_slice_is_asked() {
     let answer = world.chat(Protocol::Http1, &ask("hello")).await;
     assert_eq!(
         (answer.status.as_u16(), code(&answer).as_deref()),
-        (502, Some("upstream-unavailable")),
+        (503, Some("model-unavailable")),
         "not there yet"
     );
     let _server = ground.serve(&ground.model());

@@ -7,7 +7,7 @@ use bailiwick::proxy::{self, Limits, Policy, Witness};
 use bailiwick_audit::{Log, LogSettings};
 use bailiwick_masking::{Action, Entity, Mask};
 use bailiwick_policy::{AccessPolicy, AccessRule, Name, Operation, Region, RegionTable, RuleMasks};
-use bailiwick_tests::authority::{Authority, client};
+use bailiwick_tests::authority::{Authority, Identity, client_as};
 use bailiwick_tests::caller::{Answer, Caller, Protocol, json_request};
 use bailiwick_tests::issuer::{Algorithm, Issuer, Plan, Wish};
 use bytes::Bytes;
@@ -50,7 +50,6 @@ pub(crate) fn limits() -> Limits {
     Limits {
         head: Duration::from_millis(500),
         body_idle: Duration::from_millis(500),
-        ping: Duration::from_millis(200),
         model_idle: Duration::from_secs(5),
         drain: Duration::from_secs(3),
         last_words: Duration::from_secs(2),
@@ -138,7 +137,10 @@ impl World {
         let (ready, bound) = oneshot::channel();
         let (stop, stopping) = watch::channel(false);
         let timing = Timing { debounce: Duration::from_millis(100), ..Timing::default() };
-        let policy = Arc::new(Policy::new(Arc::new(settings), timing, witness).unwrap());
+        let traces = settings.traces.clone();
+        let policy = Policy::new(Arc::new(settings), timing, witness).unwrap();
+        let tracer = traces.map(|to| bailiwick::traces::start(&to, "test-host", policy.metrics()).0);
+        let policy = Arc::new(policy.traced_by(tracer));
         let (policy, current) = watch::channel(policy);
         let serving = tokio::spawn(proxy::serve_current(current, log.clone(), limits, ready, stopping));
         let address = bound.await.expect("the proxy is ready");
@@ -147,13 +149,24 @@ impl World {
 
     /// Another policy, as a reload brings it: the settings made anew, and changed.
     pub(crate) fn reload(&self, change: impl FnOnce(&mut Settings, &Path)) {
+        self.try_reload(change).unwrap();
+    }
+
+    /// The same; what cannot be used changes nothing.
+    pub(crate) fn try_reload(&self, change: impl FnOnce(&mut Settings, &Path)) -> std::io::Result<()> {
         let path = |name: &str| self.directory.path().join(name);
         let tls = settings::Tls { certificate: path("tls.crt"), key: path("tls.key") };
         let mut settings = settings(&self.model, &self.issuer, tls, path("credential"), path("audit"));
         settings.id = "fedcba9876543210".into();
         change(&mut settings, self.directory.path());
-        let next = self.policy.borrow().succeeded_by(Arc::new(settings)).unwrap();
+        let next = self.policy.borrow().succeeded_by(Arc::new(settings))?;
         self.policy.send_replace(Arc::new(next));
+        Ok(())
+    }
+
+    /// The policy in force, as the listener of metrics sees it.
+    pub(crate) fn policy(&self) -> watch::Receiver<Arc<Policy>> {
+        self.policy.subscribe()
     }
 
     /// A token that every rule for analysts accepts.
@@ -189,10 +202,19 @@ impl World {
 
     /// A TLS connection to write bytes on that no HTTP library would.
     pub(crate) async fn raw(&self) -> TlsStream<TcpStream> {
-        let config = client(self.authority.certificate(), &["http/1.1"]).unwrap();
+        self.raw_as(None, self.authority.certificate()).await.unwrap()
+    }
+
+    /// The same, showing a certificate, and trusting another authority.
+    pub(crate) async fn raw_as(
+        &self,
+        identity: Option<&Identity>,
+        roots: &str,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let config = client_as(identity, roots, &["http/1.1"]).unwrap();
         let socket = TcpStream::connect(self.address).await.unwrap();
         let name = ServerName::try_from("127.0.0.1").unwrap();
-        tokio_rustls::TlsConnector::from(config).connect(name, socket).await.unwrap()
+        tokio_rustls::TlsConnector::from(config).connect(name, socket).await
     }
 
     /// Every record of the trail so far.
@@ -273,6 +295,8 @@ fn settings(
                 upstream: settings::ModelAddress::Port(model.address),
                 server: settings::ServerPreset::LlamaCpp,
                 credential: Some(credential),
+                replicas: Vec::new(),
+                health: None,
                 fetch_urls: false,
             }),
         )]),
@@ -283,6 +307,7 @@ fn settings(
             clients: None,
             on_removal: settings::OnRemoval::Finish,
             identity: settings::IdentityFields::default(),
+            ping: Duration::from_millis(200),
         },
         issuers: vec![settings::Issuer {
             leeway: 5,
@@ -294,6 +319,8 @@ fn settings(
         datasets: settings::Datasets::default(),
         audit: settings::Audit { directory: trail, origin: "bailiwick/test".into() },
         accepted: Vec::new(),
+        metrics: None,
+        traces: None,
         kernel: bailiwick_kernel::Rules::default(),
         warnings: vec![],
     }

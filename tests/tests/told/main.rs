@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed, in its helpers too")]
 
+mod flows;
 mod world;
 
 use serde_json::{Value, json};
@@ -60,7 +61,7 @@ fn a_refusal_is_told_in_the_journal_in_the_register_and_with_its_cure() {
     assert_eq!(world.alerts(&["--since", "2h", "-n", "1"]).len(), 1);
     assert_eq!(world.alerts(&["--since", "2038-01-01"]).len(), 0);
 
-    let flows = || world.json(&["egress"])["flows"].clone();
+    let flows = || world.json(&["egress", "--model", "llama"])["flows"].clone();
     world.eventually("the register has them", || flows()[0]["count"] == 4);
     let flow = &flows()[0];
     for (field, expected) in [
@@ -87,12 +88,13 @@ fn a_refusal_is_told_in_the_journal_in_the_register_and_with_its_cure() {
     world.system.run(&["systemctl", "reload", "bailiwick.service"]).unwrap();
     world.model(&connect("192.0.2.30", 443));
     world.model(&connect("192.0.2.30", 444));
-    world.eventually("another port is refused still", || flows().as_array().map(Vec::len) == Some(2));
+    let refused = || world.json(&["egress", "--model", "llama", "--verdict", "deny"])["flows"].clone();
+    world.eventually("another port is refused still", || refused().as_array().map(Vec::len) == Some(2));
     let suggested = world.json(&["suggest"]);
     assert_eq!(suggested["suggestions"].as_array().map(Vec::len), Some(1), "{suggested}");
     assert_eq!(suggested["suggestions"][0]["cure"]["port"], 444);
     let before =
-        flows().as_array().unwrap().iter().find(|flow| flow["port"] == 443).unwrap()["count"].clone();
+        refused().as_array().unwrap().iter().find(|flow| flow["port"] == 443).unwrap()["count"].clone();
     assert_eq!(before, 4, "what was accepted was not refused");
 }
 
@@ -122,7 +124,7 @@ fn nobody_else_writes_alerts() {
 #[test]
 fn the_register_outlives_the_agent_however_it_ends() {
     let world = World::new("outlives");
-    let count = || world.json(&["egress"])["flows"].as_array().map(Vec::len).unwrap();
+    let count = || world.json(&["egress", "--model", "llama"])["flows"].as_array().map(Vec::len).unwrap();
     world.model(&connect("192.0.2.30", 443));
     world.eventually("one flow", || count() == 1);
     world.system.run(&["systemctl", "kill", "--signal=KILL", "bailiwick.service"]).unwrap();
@@ -213,5 +215,8 @@ fn a_scan_is_a_few_entries_and_every_attempt_is_counted() {
     let (entries, _) = total();
     assert!(entries < 1100, "{entries} entries");
     assert!(world.alerts(&["--kind", "many"]).iter().all(|alert| alert["model"] == "llama"));
-    assert_eq!(world.json(&["egress"])["flows"].as_array().map(Vec::len), usize::try_from(TRIES).ok());
+    assert_eq!(
+        world.json(&["egress", "--model", "llama"])["flows"].as_array().map(Vec::len),
+        usize::try_from(TRIES).ok()
+    );
 }

@@ -53,7 +53,7 @@ directory = "/var/lib/bailiwick/audit"
 /// Everything that stands. Fields drop in this order.
 pub(crate) struct World {
     pub(crate) system: SystemBox,
-    _lab: LabNetwork,
+    pub(crate) lab: LabNetwork,
     _reaper: Reaper,
 }
 
@@ -85,7 +85,7 @@ impl World {
         }
         system.run(&["systemctl", "daemon-reload"]).unwrap();
         system.run(&["journalctl", "--update-catalog"]).unwrap();
-        let world = Self { system, _lab: lab, _reaper: reaper };
+        let world = Self { system, lab, _reaper: reaper };
         world
             .system
             .run(&["systemctl", "start", "bailiwick.service"])

@@ -40,6 +40,7 @@ fn truth(guarded: bool, generation: Option<u32>, hooks: Vec<HookStatus>, guarded
         denied: BTreeMap::from([("not-proxy".to_owned(), 3), ("malformed".to_owned(), 0)]),
         would_deny: BTreeMap::new(),
         lost_events: 0,
+        lost_observations: 0,
     }
 }
 

@@ -10,6 +10,7 @@ use std::fs::{File, Metadata};
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
+use x509_parser::prelude::{ASN1Time, CertificateRevocationList, FromDer};
 
 /// What must be in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +70,17 @@ pub(super) fn pem(
         report.error(&path.place, Problem::Invalid, wanted, "name another file, or convert this one to PEM");
         None
     }
+}
+
+/// The revocation lists in a file whose time of the next one has passed, each in words.
+pub(super) fn expired_lists(file: &Path) -> Vec<String> {
+    let Ok(lists) = CertificateRevocationListDer::pem_file_iter(file) else { return Vec::new() };
+    let in_words = |list: CertificateRevocationListDer<'_>| {
+        let (_, list) = CertificateRevocationList::from_der(&list).ok()?;
+        let due = list.next_update().filter(|due| *due < ASN1Time::now())?;
+        Some(format!("the revocation list of \"{}\" expired at {due}", list.issuer()))
+    };
+    lists.filter_map(|list| in_words(list.ok()?)).collect()
 }
 
 /// The longest path of a Unix socket in bytes (unix(7); the last byte of `sun_path` is its end).

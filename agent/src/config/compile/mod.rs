@@ -6,11 +6,14 @@ mod datasets;
 mod files;
 mod issuers;
 mod masks;
+mod metrics;
 mod peers;
 mod proxy;
 mod regions;
 mod rules;
 mod scopes;
+mod traces;
+mod upstreams;
 mod warnings;
 
 pub(crate) use datasets::{DEFAULT_DIRECTORY, MAX_AGE};
@@ -38,12 +41,19 @@ pub(super) fn settings(raw: &raw::Config, host: &HostFacts, report: &Report<'_>)
     let mut issuers = issuers::compile(&raw.issuers, &region_names, host, report, &mut warnings);
     let masks = masks::compile(&raw.masks, host, report);
     let mask_names = Declared::new("mask", raw.masks.iter().filter_map(|mask| mask.name.as_ref()));
-    let scopes = scopes::compile(raw, &regions, &region_names, &issuers, host, report, &mut warnings);
+    let traces = raw
+        .traces
+        .as_ref()
+        .and_then(|traces| traces::compile(traces, &region_names, host, report, &mut warnings));
+    let own = issuers.iter().map(|issuer| &issuer.region).chain(traces.iter().map(|traces| &traces.region));
+    let own: Vec<Name> = own.cloned().collect();
+    let scopes = scopes::compile(raw, &regions, &region_names, &own, host, report, &mut warnings);
     let model_names = Declared::new("model", raw.models.iter().filter_map(|model| model.name.as_ref()));
     let rules = access::compile(raw, &model_names, (&region_names, &regions), &mask_names, report);
     issuers::read_claims_for(&rules, &mut issuers);
     let proxy =
         raw.proxy.as_ref().and_then(|proxy| proxy::compile(proxy, &raw.models, host, report, &mut warnings));
+    let metrics = raw.metrics.as_ref().map(|metrics| metrics::compile(metrics, raw, report, &mut warnings));
     let directory = raw.audit.as_ref().and_then(|audit| audit_directory(audit, host, report));
 
     let kernel = Rules { scopes: scopes.scopes };
@@ -59,6 +69,8 @@ pub(super) fn settings(raw: &raw::Config, host: &HostFacts, report: &Report<'_>)
         regions,
         datasets,
         audit: Audit { directory: directory?, origin: origin? },
+        metrics: metrics.flatten(),
+        traces,
         kernel,
         accepted: raw.host.as_ref().map(|this| accepted(this, report)).unwrap_or_default(),
         warnings,

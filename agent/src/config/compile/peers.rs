@@ -39,7 +39,10 @@ fn network(text: &At<String>, report: &Report<'_>) -> Option<IpNet> {
 
 fn ports(numbers: &[At<i128>], models: &[raw::Model], report: &Report<'_>) -> Vec<u16> {
     let guarded = |number: &At<i128>| {
-        models.iter().filter_map(|model| model.port.as_ref()).find(|port| port.value == number.value)
+        let ports = models.iter().flat_map(|model| {
+            model.port.iter().chain(model.upstreams.iter().filter_map(|upstream| upstream.port.as_ref()))
+        });
+        ports.into_iter().find(|port| port.value == number.value)
     };
     let mut found = Vec::new();
     for number in numbers {

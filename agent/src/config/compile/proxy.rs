@@ -10,11 +10,16 @@ use super::{bounded, described, report_repeats, word};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 /// Bytes of a request body allowed unless the config says otherwise, at least and at most.
 const MAX_BODY: u64 = 16 << 20;
 const SMALLEST_MAX_BODY: u64 = 1 << 10;
 const LARGEST_MAX_BODY: u64 = 1 << 30;
+/// Seconds between the comments in a silent stream unless the config says otherwise, at least and at most.
+const PING: u64 = 15;
+const SHORTEST_PING: u64 = 1;
+const LONGEST_PING: u64 = 3600;
 
 /// The listener, if all of it could be read.
 pub(super) fn compile(
@@ -38,6 +43,10 @@ pub(super) fn compile(
         None => Some(MAX_BODY),
         Some(bytes) => bounded(bytes, SMALLEST_MAX_BODY, LARGEST_MAX_BODY, "bytes", report),
     };
+    let ping = match &raw.ping {
+        None => Some(PING),
+        Some(seconds) => bounded(seconds, SHORTEST_PING, LONGEST_PING, "seconds", report),
+    };
     if let Some(key) = key.as_deref().filter(|_| host.check_files)
         && readable_by_all(key)
     {
@@ -53,7 +62,7 @@ pub(super) fn compile(
         None => OnRemoval::default(),
         Some(text) => word(text, "what becomes of it", &removals, report).unwrap_or_default(),
     };
-    let clients = raw.clients.as_ref().map(|clients| client_certificates(clients, host, report));
+    let clients = raw.clients.as_ref().map(|clients| client_certificates(clients, host, report, warnings));
     let identity = raw.identity.as_ref().map(|identity| identity_fields(identity, host, report));
     Some(Proxy {
         listen: listen?,
@@ -62,6 +71,7 @@ pub(super) fn compile(
         clients: clients.flatten(),
         on_removal,
         identity: identity.unwrap_or_default(),
+        ping: Duration::from_secs(ping?),
     })
 }
 
@@ -69,10 +79,20 @@ fn client_certificates(
     raw: &raw::Clients,
     host: &HostFacts,
     report: &Report<'_>,
+    warnings: &mut Vec<String>,
 ) -> Option<ClientCertificates> {
     let authorities =
         raw.authorities.as_ref().and_then(|path| files::pem(path, Content::Certificates, host, report));
     let revoked = raw.revoked.as_ref().map(|path| files::pem(path, Content::Revocations, host, report));
+    if let Some(Some(lists)) = revoked.as_ref().filter(|_| host.check_files) {
+        warnings.extend(files::expired_lists(lists).into_iter().map(|expired| {
+            format!(
+                "proxy.clients.revoked: {}: {expired}; every client certificate of that authority is refused until \
+                 the current list is there and the agent reloaded",
+                lists.display()
+            )
+        }));
+    }
     let is_set = |flag: &Option<At<bool>>| flag.as_ref().is_some_and(|flag| flag.value);
     Some(ClientCertificates {
         authorities: authorities?,
@@ -127,10 +147,11 @@ fn listen_address(listen: &At<String>, models: &[raw::Model], report: &Report<'_
         return None;
     };
     // The kernel keeps a model's port for its slice, so that the proxy could not bind it.
-    let same_port = |model: &&raw::Model| {
-        model.port.as_ref().is_some_and(|port| port.value == i128::from(address.port()))
-    };
-    if let Some(port) = models.iter().find(same_port).and_then(|model| model.port.as_ref()) {
+    let same_port = |port: &&At<i128>| port.value == i128::from(address.port());
+    let mut ports = models.iter().flat_map(|model| {
+        model.port.iter().chain(model.upstreams.iter().filter_map(|upstream| upstream.port.as_ref()))
+    });
+    if let Some(port) = ports.find(same_port) {
         let message = format!("the port is the model's ({})", described(&port.place, report));
         report.error(&listen.place, Problem::Conflict, message, "listen on another port");
         return None;

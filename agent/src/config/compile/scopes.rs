@@ -4,9 +4,9 @@ use super::super::errors::Problem;
 use super::super::host::HostFacts;
 use super::super::raw;
 use super::super::report::{At, Place, Report};
-use super::super::settings::{Issuer, Model, ModelAddress, ServerPreset};
-use super::{Declared, declare, described, files, line_of_text, peers, port, regions, word};
-use bailiwick_kernel::{RuleProblem, Rules, Scope, ScopeKind, slice_path};
+use super::super::settings::{Model, ModelAddress, ServerPreset};
+use super::{Declared, declare, described, files, line_of_text, peers, port, regions, upstreams, word};
+use bailiwick_kernel::{Peer, RuleProblem, Rules, Scope, ScopeKind, slice_path};
 use bailiwick_policy::{EgressException, EgressPolicy, Mode, Name, RegionTable};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -22,22 +22,24 @@ pub(super) struct Scopes {
     pub(super) scopes: Vec<Scope>,
 }
 
-/// Every scope that could be read: the agent's first, then models, then workloads, in the file's order.
+/// Every scope that could be read: the agent's first (`own` are the regions that it may send to), then models, then workloads, in the file's order.
 pub(super) fn compile(
     raw: &raw::Config,
     regions: &RegionTable,
     region_names: &Declared<'_>,
-    issuers: &[Issuer],
+    own: &[Name],
     host: &HostFacts,
     report: &Report<'_>,
     warnings: &mut Vec<String>,
 ) -> Scopes {
     let agent_place = Place { key: "the agent itself".to_owned(), start: 0, value: None };
-    let mut names = Vec::new();
-    let mut ground = Ground { taken: vec![(agent_place, host.agent_cgroup.clone())] };
-    let mut addresses: Vec<(ModelAddress, Place)> = Vec::new();
+    let mut ground = Ground {
+        taken: vec![(agent_place, host.agent_cgroup.clone())],
+        names: Vec::new(),
+        addresses: Vec::new(),
+    };
     let mut models = BTreeMap::new();
-    let mut scopes: Vec<Scope> = agent(issuers, regions, host).into_iter().collect();
+    let mut scopes: Vec<Scope> = agent(own, regions, host).into_iter().collect();
 
     if raw.models.is_empty() {
         let place = Place { key: "model".to_owned(), start: 0, value: None };
@@ -45,14 +47,15 @@ pub(super) fn compile(
         report.error(&place, Problem::MissingKey, "missing: there is nothing to guard", cure);
     }
     for model in &raw.models {
-        let name = model.name.as_ref().and_then(|name| scope_name(name, &mut names, report));
+        let name = model.name.as_ref().and_then(|name| ground.name(name, report));
         let slice = model.slice.as_ref().and_then(|slice| Some((&slice.value, ground.slice(slice, report)?)));
         let server = model
             .server
             .as_ref()
             .and_then(|server| word(server, "a model server", &ServerPreset::ALL, report));
         let called = model.name.as_ref().map_or("?", |name| name.value.as_str());
-        let upstream = address(model, called, host, &mut addresses, report, warnings);
+        let upstream =
+            ground.address(model.port.as_ref(), model.socket.as_ref(), called, host, report, warnings);
         let credential = model.credential.as_ref().and_then(|text| {
             let what = format!("model \"{called}\": its credential");
             files::credential(text, &what, host, report, warnings)
@@ -62,19 +65,23 @@ pub(super) fn compile(
         if let (Some(name), Some((slice, cgroup)), Some(upstream), Some(server)) =
             (name, slice, upstream, server)
         {
-            let kind = match &upstream {
-                ModelAddress::Port(address) => ScopeKind::Model { port: address.port() },
-                ModelAddress::Socket(_) => ScopeKind::SealedModel,
+            let health = upstreams::health(model, server, raw.metrics.is_some(), report);
+            let settled = Model {
+                name: name.clone(),
+                slice: slice.clone(),
+                upstream,
+                server,
+                credential: credential.clone(),
+                replicas: upstreams::compile(model, credential.as_ref(), &mut ground, host, report, warnings),
+                health,
+                fetch_urls: model.fetch_urls.as_ref().is_some_and(|flag| flag.value),
             };
-            let fetch_urls = model.fetch_urls.as_ref().is_some_and(|flag| flag.value);
-            let (name, slice) = (name.clone(), slice.clone());
-            let model = Model { name: name.clone(), slice, upstream, server, credential, fetch_urls };
-            models.insert(name.clone(), Arc::new(model));
-            scopes.push(Scope { name, kind, cgroup, egress, peers });
+            scopes.extend(held(&settled, &cgroup, &egress, &peers));
+            models.insert(name, Arc::new(settled));
         }
     }
     for workload in &raw.workloads {
-        let name = workload.name.as_ref().and_then(|name| scope_name(name, &mut names, report));
+        let name = workload.name.as_ref().and_then(|name| ground.name(name, report));
         let cgroup = match (&workload.unit, &workload.slice) {
             (Some(unit), None) => ground.unit(unit, report),
             (None, Some(slice)) => ground.slice(slice, report),
@@ -99,6 +106,24 @@ pub(super) fn compile(
     Scopes { models, scopes }
 }
 
+/// A model's servers as the kernel is told of them: each has a port and a slice of its own, and the model's one policy.
+fn held<'a>(
+    model: &'a Model,
+    cgroup: &'a Path,
+    egress: &'a EgressPolicy,
+    peers: &'a [Peer],
+) -> impl Iterator<Item = Scope> + use<'a> {
+    model.servers().into_iter().map(move |server| {
+        let kind = match &server.address {
+            ModelAddress::Port(address) => ScopeKind::Model { port: address.port() },
+            ModelAddress::Socket(_) => ScopeKind::SealedModel,
+        };
+        let own = server.name == model.name;
+        let cgroup = if own { cgroup.to_owned() } else { slice_path(&server.slice) };
+        Scope { name: server.name, kind, cgroup, egress: egress.clone(), peers: peers.to_vec() }
+    })
+}
+
 /// What the kernel would refuse for its size, at the region that has the most countries.
 pub(super) fn report_too_many_networks(rules: &Rules, regions: &[raw::Region], report: &Report<'_>) {
     let (needed, most) = (rules.kernel_memory(), Rules::MOST_KERNEL_MEMORY);
@@ -110,12 +135,12 @@ pub(super) fn report_too_many_networks(rules: &Rules, regions: &[raw::Region], r
     }
 }
 
-/// The agent obeys a policy too: its own connections go where its issuers are, and nowhere else.
-fn agent(issuers: &[Issuer], regions: &RegionTable, host: &HostFacts) -> Option<Scope> {
+/// The agent obeys a policy too: its own connections go where its issuers and its collector are, and nowhere else.
+fn agent(own: &[Name], regions: &RegionTable, host: &HostFacts) -> Option<Scope> {
     let mut names: Vec<Name> = Vec::new();
-    for issuer in issuers {
-        if !names.contains(&issuer.region) {
-            names.push(issuer.region.clone());
+    for region in own {
+        if !names.contains(region) {
+            names.push(region.clone());
         }
     }
     let networks = regions.networks_of(&names);
@@ -123,47 +148,6 @@ fn agent(issuers: &[Issuer], regions: &RegionTable, host: &HostFacts) -> Option<
     let name = Name::new(AGENT).ok()?;
     let cgroup = host.agent_cgroup.clone();
     Some(Scope { name, kind: ScopeKind::Proxy, cgroup, egress, peers: Vec::new() })
-}
-
-fn scope_name(name: &At<String>, taken: &mut Vec<(String, Place)>, report: &Report<'_>) -> Option<Name> {
-    if name.value == AGENT {
-        report.error(&name.place, Problem::Duplicate, "the name is the agent's own", "give it another name");
-        return None;
-    }
-    declare(name, taken, report)
-}
-
-/// Where a model server listens: a port or a socket that no other model has.
-fn address(
-    model: &raw::Model,
-    called: &str,
-    host: &HostFacts,
-    taken: &mut Vec<(ModelAddress, Place)>,
-    report: &Report<'_>,
-    warnings: &mut Vec<String>,
-) -> Option<ModelAddress> {
-    let number = model.port.as_ref().map(|number| (&number.place, port(number, report)));
-    let path =
-        model.socket.as_ref().map(|path| (&path.place, files::socket(path, called, host, report, warnings)));
-    let (place, address, what) = match (number, path) {
-        (Some(_), Some((place, _))) => {
-            let message = "a model has a port or a socket, not both";
-            report.error(place, Problem::Conflict, message, "take one of the two out");
-            return None;
-        }
-        (Some((place, port)), None) => {
-            (place, ModelAddress::Port(SocketAddr::from((Ipv4Addr::LOCALHOST, port?))), "port")
-        }
-        (None, Some((place, path))) => (place, ModelAddress::Socket(path?), "socket"),
-        (None, None) => return None,
-    };
-    if let Some((_, earlier)) = taken.iter().find(|(other, _)| *other == address) {
-        let message = format!("the {what} is taken by {}", described(earlier, report));
-        report.error(place, Problem::Duplicate, message, format!("give each model a {what} of its own"));
-        return None;
-    }
-    taken.push((address.clone(), place.clone()));
-    Some(address)
 }
 
 /// An egress policy; one that is not written allows nothing.
@@ -196,13 +180,59 @@ fn exception(raw: &raw::Exception, report: &Report<'_>) -> Option<EgressExceptio
     Some(EgressException { network: network?, port: port?, reason: reason?.to_owned() })
 }
 
-/// The cgroups that are spoken for. Each process must be in one scope at most.
-struct Ground {
+/// What is spoken for: cgroups (each process must be in one scope at most), names, ports and sockets.
+pub(super) struct Ground {
     taken: Vec<(Place, PathBuf)>,
+    names: Vec<(String, Place)>,
+    addresses: Vec<(ModelAddress, Place)>,
 }
 
 impl Ground {
-    fn slice(&mut self, slice: &At<String>, report: &Report<'_>) -> Option<PathBuf> {
+    /// A name that nothing else has.
+    pub(super) fn name(&mut self, name: &At<String>, report: &Report<'_>) -> Option<Name> {
+        if name.value == AGENT {
+            let message = "the name is the agent's own";
+            report.error(&name.place, Problem::Duplicate, message, "give it another name");
+            return None;
+        }
+        declare(name, &mut self.names, report)
+    }
+
+    /// Where a model server listens: a port or a socket that no other one has.
+    pub(super) fn address(
+        &mut self,
+        number: Option<&At<i128>>,
+        path: Option<&At<String>>,
+        called: &str,
+        host: &HostFacts,
+        report: &Report<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Option<ModelAddress> {
+        let number = number.map(|number| (&number.place, port(number, report)));
+        let path = path.map(|path| (&path.place, files::socket(path, called, host, report, warnings)));
+        let (place, address, what) = match (number, path) {
+            (Some(_), Some((place, _))) => {
+                let message = "a model has a port or a socket, not both";
+                report.error(place, Problem::Conflict, message, "take one of the two out");
+                return None;
+            }
+            (Some((place, port)), None) => {
+                (place, ModelAddress::Port(SocketAddr::from((Ipv4Addr::LOCALHOST, port?))), "port")
+            }
+            (None, Some((place, path))) => (place, ModelAddress::Socket(path?), "socket"),
+            (None, None) => return None,
+        };
+        if let Some((_, earlier)) = self.addresses.iter().find(|(other, _)| *other == address) {
+            let message = format!("the {what} is taken by {}", described(earlier, report));
+            report.error(place, Problem::Duplicate, message, format!("give each model a {what} of its own"));
+            return None;
+        }
+        self.addresses.push((address.clone(), place.clone()));
+        Some(address)
+    }
+
+    /// A slice that no other scope has, holds or lies in.
+    pub(super) fn slice(&mut self, slice: &At<String>, report: &Report<'_>) -> Option<PathBuf> {
         if !is_slice(&slice.value) {
             let cure = "name a systemd slice other than the root, such as \"bailiwick-llama.slice\" (systemd.slice(5))";
             report.error(&slice.place, Problem::Invalid, "not a slice", cure);

@@ -5,7 +5,7 @@
 //!             ├─ port 53, TCP ─▶ heads ─────▶ dns ─┴─ answer ──▶ table    address → names, for as long as they hold
 //!             └─ other, TCP, sent ─▶ heads ─▶ tls, http ───────▶ table
 //!
-//!   an alert, a flow ──▶ Names::of(workload, address) ──▶ "mirror.example.eu", known by its TLS server name
+//!   an alert, a flow ──▶ Names::of(workload, address, port) ──▶ "mirror.example.eu", known by its TLS server name
 //! ```
 //!
 //! Names explain; addresses decide. A name is what the process said, or what a resolver told it: both may lie, and
@@ -18,7 +18,7 @@
 //!   that may carry data is shown as `*` ([`HostName::shown`]), and all names under a domain that looks like a tunnel are.
 //!
 //! What it does not do: read DNS over TLS or HTTPS, HTTP/2 without TLS, or QUIC; the address has no name then, or the one
-//! that plain DNS gave it. Tell which of several names on one address a packet was for.
+//! that plain DNS gave it. Tell which of several names at one address and port a packet was for.
 
 mod dns;
 mod heads;
@@ -33,11 +33,11 @@ pub use host::HostName;
 pub use tls::ServerName;
 pub use tunnel::{Finding, MANY_DOMAINS};
 
-use super::report::Captured;
+use bailiwick_kernel::Captured;
 use bailiwick_policy::Name;
 use heads::{Heads, Looked};
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use table::Table;
 use tunnel::Asked;
@@ -146,7 +146,7 @@ impl Names {
             }),
             (TCP, _) if captured.sent => {
                 self.heads
-                    .add(stream, captured.offset, bytes, |stream| workload.stream(stream, remote.ip(), now));
+                    .add(stream, captured.offset, bytes, |stream| workload.stream(stream, *remote, now));
             }
             _ => {}
         }
@@ -158,11 +158,11 @@ impl Names {
         })
     }
 
-    /// By what name the workload reached `address`, where that is known.
+    /// By what name the workload reached `destination`, where that is known.
     #[must_use]
-    pub fn of(&self, scope: Option<&Name>, address: IpAddr, now: Instant) -> Option<Named> {
+    pub fn of(&self, scope: Option<&Name>, destination: SocketAddr, now: Instant) -> Option<Named> {
         let workload = self.workloads.get(&scope.cloned())?;
-        workload.table.find(address.to_canonical(), now).cloned()
+        workload.table.find(destination.ip().to_canonical(), destination.port(), now).cloned()
     }
 
     /// How many names each workload asked for since this was last called.
@@ -189,12 +189,12 @@ impl Workload {
         let host = message.question.host().filter(|_| message.is_response)?;
         let named = self.named(&host, Known::Dns);
         for (address, seconds) in message.addresses {
-            self.table.learn(address, named.clone(), Duration::from_secs(seconds.into()), now);
+            self.table.learn(address, None, named.clone(), Duration::from_secs(seconds.into()), now);
         }
         None
     }
 
-    fn stream(&mut self, stream: &[u8], remote: IpAddr, now: Instant) -> Looked {
+    fn stream(&mut self, stream: &[u8], remote: SocketAddr, now: Instant) -> Looked {
         let (host, known) = match (tls::server_name(stream), http::host(stream)) {
             (Found::Name(ServerName { name, ech: false }), _) => (name, Known::Sni),
             (Found::Name(ServerName { name, ech: true }), _) => (name, Known::SniOuter),
@@ -206,7 +206,7 @@ impl Workload {
             (Found::More(one), Found::More(other)) => return Looked::Again(one.min(other)),
         };
         let named = self.named(&host, known);
-        self.table.learn(remote.to_canonical(), named, SAID, now);
+        self.table.learn(remote.ip().to_canonical(), Some(remote.port()), named, SAID, now);
         Looked::Done
     }
 

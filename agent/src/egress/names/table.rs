@@ -1,6 +1,6 @@
 //! Which names lead to an address, for one workload.
 
-use super::{Known, Named};
+use super::Named;
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// Addresses that are remembered at once.
 const MOST_ADDRESSES: usize = 16 * 1024;
 /// Names of one address.
-const MOST_NAMES: usize = 4;
+const MOST_NAMES: usize = 8;
 /// Programs use an answer for longer than it says: it explains a connection for this long after it ended.
 const GRACE: Duration = Duration::from_secs(10 * 60);
 /// However long an answer says that it holds.
@@ -24,12 +24,21 @@ pub(super) struct Table {
 
 struct Entry {
     named: Named,
+    /// Where a connection said it; a resolver's answer is about every port.
+    port: Option<u16>,
     until: Instant,
 }
 
 impl Table {
-    /// `address` was reached, or may be, by this name; the answer that says so holds for `ttl`.
-    pub(super) fn learn(&mut self, address: IpAddr, named: Named, ttl: Duration, now: Instant) {
+    /// `address` was reached, or may be, by this name; what says so holds for `ttl`, at `port` if that is named.
+    pub(super) fn learn(
+        &mut self,
+        address: IpAddr,
+        port: Option<u16>,
+        named: Named,
+        ttl: Duration,
+        now: Instant,
+    ) {
         if !self.addresses.contains_key(&address) {
             if self.addresses.len() >= MOST_ADDRESSES
                 && let Some(oldest) = self.order.pop_front()
@@ -39,26 +48,27 @@ impl Table {
             self.order.push_back(address);
         }
         let names = self.addresses.entry(address).or_default();
-        names.retain(|entry| entry.named != named && entry.until > now);
-        names.insert(0, Entry { named, until: now + ttl.min(LONGEST) + GRACE });
+        names.retain(|entry| (&entry.named, entry.port) != (&named, port) && entry.until > now);
+        names.insert(0, Entry { named, port, until: now + ttl.min(LONGEST) + GRACE });
         names.truncate(MOST_NAMES);
     }
 
-    /// The name by which `address` was reached last. What the connection itself said counts before what DNS did.
-    pub(super) fn find(&self, address: IpAddr, now: Instant) -> Option<&Named> {
-        let mut valid =
-            self.addresses.get(&address)?.iter().filter(|entry| entry.until > now).map(|entry| &entry.named);
-        let newest = valid.next()?;
-        if newest.known == Known::Dns {
-            valid.find(|named| named.known != Known::Dns).or(Some(newest))
-        } else {
-            Some(newest)
-        }
+    /// The name by which `port` of `address` was reached last: what a connection to it said, else what DNS did, else what a
+    /// connection to another port of it said.
+    pub(super) fn find(&self, address: IpAddr, port: u16, now: Instant) -> Option<&Named> {
+        let farness = |entry: &&Entry| match entry.port {
+            Some(said) if said == port => 0,
+            None => 1,
+            Some(_) => 2,
+        };
+        let valid = self.addresses.get(&address)?.iter().filter(|entry| entry.until > now);
+        valid.min_by_key(farness).map(|entry| &entry.named)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Known;
     use super::*;
 
     fn named(name: &str, known: Known) -> Named {
@@ -71,11 +81,12 @@ mod tests {
     fn a_name_explains_as_long_as_it_holds_and_a_while_longer() {
         let (mut table, now) = (Table::default(), Instant::now());
         let address = "192.0.2.30".parse().unwrap();
-        table.learn(address, named("a.example", Known::Dns), SECOND, now);
-        let found = |table: &Table, after| table.find(address, now + after).map(|named| named.name.clone());
+        table.learn(address, None, named("a.example", Known::Dns), SECOND, now);
+        let found =
+            |table: &Table, after| table.find(address, 443, now + after).map(|named| named.name.clone());
         assert_eq!(found(&table, GRACE).as_deref(), Some("a.example"));
         assert_eq!(found(&table, GRACE + 2 * SECOND), None);
-        table.learn(address, named("a.example", Known::Dns), Duration::MAX, now);
+        table.learn(address, None, named("a.example", Known::Dns), Duration::MAX, now);
         assert_eq!(found(&table, LONGEST + GRACE + SECOND), None, "no answer holds for ever");
     }
 
@@ -83,23 +94,36 @@ mod tests {
     fn what_the_connection_said_counts_before_what_dns_did() {
         let (mut table, now) = (Table::default(), Instant::now());
         let address = "192.0.2.30".parse().unwrap();
-        table.learn(address, named("b.example", Known::Sni), SECOND, now);
-        table.learn(address, named("a.example", Known::Dns), SECOND, now);
-        assert_eq!(table.find(address, now), Some(&named("b.example", Known::Sni)));
-        table.learn(address, named("c.example", Known::Host), SECOND, now);
-        assert_eq!(table.find(address, now), Some(&named("c.example", Known::Host)));
+        table.learn(address, Some(443), named("b.example", Known::Sni), SECOND, now);
+        assert_eq!(table.find(address, 22, now), Some(&named("b.example", Known::Sni)), "better than none");
+        table.learn(address, None, named("a.example", Known::Dns), SECOND, now);
+        assert_eq!(table.find(address, 443, now), Some(&named("b.example", Known::Sni)));
+        table.learn(address, Some(80), named("c.example", Known::Host), SECOND, now);
+        for (port, name, known) in
+            [(443, "b.example", Known::Sni), (80, "c.example", Known::Host), (22, "a.example", Known::Dns)]
+        {
+            assert_eq!(table.find(address, port, now), Some(&named(name, known)), "{port}");
+        }
+        table.learn(address, Some(443), named("d.example", Known::Sni), SECOND, now);
+        assert_eq!(table.find(address, 443, now), Some(&named("d.example", Known::Sni)), "the last one");
     }
 
     #[test]
     fn memory_is_bounded() {
         let (mut table, now) = (Table::default(), Instant::now());
         for number in 0..(MOST_ADDRESSES as u128 + 5) {
-            table.learn(IpAddr::from(number.to_be_bytes()), named("a.example", Known::Dns), SECOND, now);
+            table.learn(
+                IpAddr::from(number.to_be_bytes()),
+                None,
+                named("a.example", Known::Dns),
+                SECOND,
+                now,
+            );
         }
         assert_eq!((table.addresses.len(), table.order.len()), (MOST_ADDRESSES, MOST_ADDRESSES));
         let address = IpAddr::from(100_u128.to_be_bytes());
         for number in 0..9 {
-            table.learn(address, named(&format!("{number}.example"), Known::Dns), SECOND, now);
+            table.learn(address, None, named(&format!("{number}.example"), Known::Dns), SECOND, now);
         }
         assert_eq!(table.addresses[&address].len(), MOST_NAMES);
     }

@@ -34,7 +34,7 @@ fn on_a_stream(message: &[u8]) -> Vec<u8> {
 }
 
 fn of_mirror(names: &Names, now: Instant) -> Option<(String, &'static str)> {
-    let named = names.of(scope().as_ref(), "192.0.2.30".parse().unwrap(), now)?;
+    let named = names.of(scope().as_ref(), MIRROR.parse().unwrap(), now)?;
     Some((named.name, named.known.as_str()))
 }
 
@@ -44,8 +44,8 @@ fn an_answer_names_the_address_for_its_workload_only() {
     assert_eq!(names.hear(&piece(RESOLVER, UDP, false, 0, &answer("mirror.example.eu")), now), None);
     assert_eq!(of_mirror(&names, now), Some(("mirror.example.eu".to_owned(), "dns")));
     let other = Name::new("other").unwrap();
-    assert_eq!(names.of(Some(&other), "192.0.2.30".parse().unwrap(), now), None);
-    let mapped = "::ffff:192.0.2.30".parse().unwrap();
+    assert_eq!(names.of(Some(&other), MIRROR.parse().unwrap(), now), None);
+    let mapped = "[::ffff:192.0.2.30]:443".parse().unwrap();
     assert!(names.of(scope().as_ref(), mapped, now).is_some(), "IPv4-mapped is IPv4");
 }
 

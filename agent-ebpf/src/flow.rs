@@ -1,0 +1,257 @@
+//! What goes where, and how much; see [`bailiwick_abi::Flow`]. Nothing here decides.
+//!
+//! A place is written by one CPU, but a packet can arrive in the middle of a system call, on the same CPU: while a place
+//! changes hands, whoever comes in between counts nothing there, and that is counted.
+
+use aya_ebpf::{
+    EbpfContext,
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_get_smp_processor_id, bpf_ktime_get_ns,
+        generated::{bpf_get_current_comm, bpf_get_socket_cookie},
+    },
+    programs::SockAddrContext,
+};
+use bailiwick_abi::{Counter, Flow, FlowRecord, Fold, FoldKey};
+
+use crate::{
+    maps::{FLOWS, FOLDED, OBSERVED},
+    packet::{Ends, TCP},
+    report::{self, Site},
+};
+
+/// What is counted, in one word: the programs of Linux 5.10 have small frames and few arguments.
+#[derive(Clone, Copy)]
+pub(crate) struct Amount(u64);
+
+const RECEIVED: u64 = 1 << 32;
+const REASON_AT: u32 = 40;
+
+impl Amount {
+    /// A packet of this many bytes that was sent.
+    #[inline(always)]
+    pub(crate) fn sent(bytes: u32) -> Self {
+        Self(bytes as u64)
+    }
+
+    /// A packet of this many bytes that was received.
+    #[inline(always)]
+    pub(crate) fn received(bytes: u32) -> Self {
+        Self(RECEIVED | bytes as u64)
+    }
+
+    /// Though there was a reason to refuse it; 0 for none.
+    #[inline(always)]
+    pub(crate) fn despite(self, reason: u8) -> Self {
+        Self(self.0 | (reason as u64) << REASON_AT)
+    }
+
+    #[inline(always)]
+    fn is_received(self) -> bool {
+        self.0 & RECEIVED != 0
+    }
+
+    #[inline(always)]
+    fn reason(self) -> u8 {
+        (self.0 >> REASON_AT) as u8
+    }
+}
+
+/// A process named a destination and was let go, though there was a reason to refuse it (0 for none).
+#[inline(always)]
+pub(crate) fn opened(ctx: &SockAddrContext, site: &Site<true>, index: u32, ends: &Ends, despite: u8) {
+    // SAFETY: the program's context.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+    open(site, index, ends, cookie, Amount::sent(0).despite(despite));
+}
+
+/// A packet more of a connection that is counted already; false where its place is another's, or not there.
+#[inline(always)]
+pub(crate) fn more(cookie: u64, generation: u32, amount: Amount) -> bool {
+    let Some(flow) = FLOWS.get_ptr_mut(Flow::slot(cookie, 0)) else {
+        return false;
+    };
+    // SAFETY: a live, aligned map value of this CPU's own.
+    unsafe {
+        if (*flow).cookie != cookie
+            || (*flow).generation != generation
+            || (*flow).begun != (&raw const (*flow).ready).read_volatile()
+        {
+            return false;
+        }
+        add(flow, amount);
+    }
+    true
+}
+
+/// # Safety
+/// `flow` must point to a live, aligned map value.
+#[inline(always)]
+unsafe fn add(flow: *mut Flow, amount: Amount) {
+    // SAFETY: the caller's promise. Atomic, because a packet can arrive in the middle.
+    unsafe {
+        if amount.is_received() {
+            report::increase(&raw mut (*flow).received_bytes, amount.0 as u32 as u64);
+            report::increase(&raw mut (*flow).received_packets, 1);
+        } else {
+            report::increase(&raw mut (*flow).sent_bytes, amount.0 as u32 as u64);
+            report::increase(&raw mut (*flow).sent_packets, 1);
+        }
+    }
+}
+
+/// Counts a packet between the socket and its other end.
+///
+/// Not inlined, to keep the frames of the programs small: Linux 5.10 rounds each up and allows 512 bytes in all.
+#[inline(never)]
+pub(crate) fn count(site: &Site<false>, index: u32, ends: &Ends, cookie: u64, amount: Amount) {
+    if let Some((flow, _)) = place(site, index, ends, cookie, amount) {
+        // SAFETY: a live, aligned map value.
+        unsafe { add(flow, amount) };
+    }
+}
+
+/// Counts a system call that names the other end. Apart from the packets: their programs may not ask for the process.
+#[inline(never)]
+fn open(site: &Site<true>, index: u32, ends: &Ends, cookie: u64, amount: Amount) {
+    let Some((flow, slot)) = place(site, index, ends, cookie, amount) else {
+        return;
+    };
+    // SAFETY: a live, aligned map value. Of the name, sixteen bytes are writable; a failure leaves zeros, which say that it
+    // is not known.
+    unsafe {
+        bpf_get_current_comm((&raw mut (*flow).comm).cast(), 16);
+        report::increase(&raw mut (*flow).opened, 1);
+        if is_news(site, index, ends) {
+            let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+            tell(flow, slot, FlowRecord::OPENED, pid, bpf_get_current_uid_gid() as u32);
+        }
+    }
+}
+
+/// The place on this CPU of what passes between the socket and its other end; it may be another's until now.
+#[inline(always)]
+fn place<const CALL: bool>(
+    site: &Site<CALL>,
+    index: u32,
+    ends: &Ends,
+    cookie: u64,
+    amount: Amount,
+) -> Option<(*mut Flow, u32)> {
+    if cookie == 0 {
+        return None;
+    }
+    let (address, port) = if amount.is_received() {
+        (&ends.source, ends.source_port)
+    } else {
+        (&ends.destination, ends.destination_port)
+    };
+    let other_end = if ends.protocol == TCP { 0 } else { address.0[3] ^ (port as u32) << 3 };
+    let slot = Flow::slot(cookie, other_end);
+    let flow = FLOWS.get_ptr_mut(slot)?;
+    // SAFETY: a live, aligned map value of this CPU's own.
+    unsafe {
+        if (*flow).begun != (&raw const (*flow).ready).read_volatile() {
+            report::count(Counter::LostObservations);
+            return None;
+        }
+        let is_same = (*flow).cookie == cookie
+            && (*flow).generation == site.settings.generation
+            && (*flow).scope == index
+            && (*flow).port == port
+            && (*flow).protocol == ends.protocol
+            && (*flow).reason == amount.reason()
+            && is_equal(&raw const (*flow).address.0, &address.0);
+        if !is_same {
+            if (*flow).cookie != 0 {
+                tell(flow, slot, FlowRecord::ENDED, 0, 0);
+            }
+            let turn = (*flow).begun + 1;
+            (&raw mut (*flow).begun).write_volatile(turn);
+            (&raw mut (*flow).cookie).write_volatile(cookie);
+            let to = (&raw mut (*flow).address.0).cast::<u32>();
+            to.write_volatile(address.0[0]);
+            to.add(1).write_volatile(address.0[1]);
+            to.add(2).write_volatile(address.0[2]);
+            to.add(3).write_volatile(address.0[3]);
+            (&raw mut (*flow).generation).write_volatile(site.settings.generation);
+            (&raw mut (*flow).scope).write_volatile(index);
+            (&raw mut (*flow).port).write_volatile(port);
+            (&raw mut (*flow).protocol).write_volatile(ends.protocol);
+            (&raw mut (*flow).reason).write_volatile(amount.reason());
+            let comm = (&raw mut (*flow).comm).cast::<u64>();
+            comm.write_volatile(0);
+            comm.add(1).write_volatile(0);
+            (&raw mut (*flow).opened).write_volatile(0);
+            (&raw mut (*flow).sent_bytes).write_volatile(0);
+            (&raw mut (*flow).sent_packets).write_volatile(0);
+            (&raw mut (*flow).received_bytes).write_volatile(0);
+            (&raw mut (*flow).received_packets).write_volatile(0);
+            (&raw mut (*flow).ready).write_volatile(turn);
+        }
+    }
+    Some((flow, slot))
+}
+
+/// # Safety
+/// `one` must point to a live, aligned map value.
+#[inline(always)]
+unsafe fn is_equal(one: *const [u32; 4], other: &[u32; 4]) -> bool {
+    // SAFETY: the caller's promise. Word by word, because comparing arrays becomes a call.
+    unsafe {
+        (*one)[0] == other[0] && (*one)[1] == other[1] && (*one)[2] == other[2] && (*one)[3] == other[3]
+    }
+}
+
+/// Whether this process was not yet told of with this destination, lately.
+#[inline(always)]
+fn is_news(site: &Site<true>, index: u32, ends: &Ends) -> bool {
+    let key = FoldKey {
+        address: ends.destination,
+        scope: index,
+        actor: (bpf_get_current_pid_tgid() >> 32) as u32,
+        port: ends.destination_port,
+        protocol: ends.protocol,
+        reason: 0,
+        hook: site.hook.tag(),
+        verdict: 0,
+        padding: 0,
+    };
+    // SAFETY: no arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    if let Some(fold) = FOLDED.get_ptr(&key) {
+        // SAFETY: a live, aligned map value.
+        if now.wrapping_sub(unsafe { (*fold).reported }) < Fold::INTERVAL {
+            return false;
+        }
+    }
+    let _ = FOLDED.insert(&key, &Fold { reported: now, held: 0 }, 0);
+    true
+}
+
+/// # Safety
+/// `flow` must point to a live, aligned map value.
+#[inline(always)]
+unsafe fn tell(flow: *const Flow, slot: u32, kind: u32, pid: u32, uid: u32) {
+    let Some(mut entry) = OBSERVED.reserve::<FlowRecord>(0) else {
+        report::count(Counter::LostObservations);
+        return;
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: the entry is as large as the record, and the caller promises the flow. By volatile words, because copying
+    // it otherwise becomes a call.
+    unsafe {
+        (&raw mut (*record).kind).write_volatile(kind);
+        (&raw mut (*record).cpu).write_volatile(bpf_get_smp_processor_id() as u32);
+        (&raw mut (*record).slot).write_volatile(slot);
+        (&raw mut (*record).pid).write_volatile(pid);
+        (&raw mut (*record).uid).write_volatile(uid);
+        (&raw mut (*record).padding).write_volatile(0);
+        let (from, to) = (flow.cast::<u64>(), (&raw mut (*record).flow).cast::<u64>());
+        let mut word = 0;
+        while word < size_of::<Flow>() / 8 {
+            to.add(word).write_volatile(from.add(word).read_volatile());
+            word += 1;
+        }
+    }
+    entry.submit(0);
+}
