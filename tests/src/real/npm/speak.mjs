@@ -54,17 +54,14 @@ const players = {
   },
 
   async ollama() {
-    const client = new Ollama({ host: base, headers: { Authorization: `Bearer ${token}` } });
-    // The client knows no timeout of its own: its users abort.
-    const timer = scene === "impatient" ? setTimeout(() => client.abort(), timeout) : undefined;
-    try {
-      const answer = await client.chat({ model, messages, stream, ...(tools && { tools: [tool] }) });
-      if (stream) return { pieces: pieces(answer, (chunk) => chunk.message.content), close: () => answer.abort() };
-      const { content, tool_calls } = answer.message;
-      return { text: content, tools: (tool_calls ?? []).map((call) => call.function) };
-    } finally {
-      if (!stream) clearTimeout(timer);
-    }
+    // The client knows no timeout, and its abort() reaches a stream only once it has begun: who would wait less gives it
+    // a fetch of their own, which is one of its settings.
+    const impatient = scene === "impatient" && { fetch: (url, init) => fetch(url, { ...init, signal: AbortSignal.timeout(timeout) }) };
+    const client = new Ollama({ host: base, headers: { Authorization: `Bearer ${token}` }, ...impatient });
+    const answer = await client.chat({ model, messages, stream, ...(tools && { tools: [tool] }) });
+    if (stream) return { pieces: pieces(answer, (chunk) => chunk.message.content), close: () => answer.abort() };
+    const { content, tool_calls } = answer.message;
+    return { text: content, tools: (tool_calls ?? []).map((call) => call.function) };
   },
 };
 
