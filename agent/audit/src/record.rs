@@ -122,12 +122,30 @@ pub enum Record {
         destination: String,
         /// remote port
         port: u16,
+        /// by what name the destination was reached, as it may be written down
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
         /// the region of the destination, where known
         #[serde(skip_serializing_if = "Option::is_none")]
         region: Option<String>,
+        /// its country, ISO 3166-1 alpha-2, where known
+        #[serde(skip_serializing_if = "Option::is_none")]
+        country: Option<String>,
+        /// what put it there, in the config's words, or why it is nowhere
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rule: Option<String>,
+        /// the datasets that say so, with their dates
+        #[serde(skip_serializing_if = "Option::is_none")]
+        dataset: Option<String>,
         /// the process's name
         #[serde(skip_serializing_if = "Option::is_none")]
         process: Option<String>,
+        /// its executable, where it could be read
+        #[serde(skip_serializing_if = "Option::is_none")]
+        executable: Option<String>,
+        /// its systemd unit
+        #[serde(skip_serializing_if = "Option::is_none")]
+        unit: Option<String>,
         /// the process's id
         #[serde(skip_serializing_if = "Option::is_none")]
         pid: Option<u32>,

@@ -29,6 +29,11 @@ impl Place {
         self.0.country().map(|country| country.to_string())
     }
 
+    /// The datasets that say so, each with its date.
+    pub(super) fn datasets(&self) -> Option<String> {
+        self.0.datasets()
+    }
+
     /// What put it there, in words that the config or the dataset has; for what is nowhere, why.
     pub(super) fn rule(&self) -> String {
         let region = self.region();
@@ -55,7 +60,7 @@ impl Place {
         let mut fields = vec![("BAILIWICK_REGION", region), ("BAILIWICK_RULE", self.rule())];
         let known = [
             ("BAILIWICK_COUNTRY", self.country()),
-            ("BAILIWICK_DATASET", self.0.datasets()),
+            ("BAILIWICK_DATASET", self.datasets()),
             ("BAILIWICK_UNPLACED", self.0.unplaced().map(|reason| reason.as_str().to_owned())),
         ];
         fields.extend(known.into_iter().filter_map(|(field, value)| Some((field, value?))));

@@ -127,6 +127,20 @@ fn every_flow_is_in_the_register_with_its_name_and_what_passed() {
     let alerts = world.alerts(&["--model", "llama"]);
     let named = alerts.iter().find(|alert| alert["destination"] == foreign.as_str()).unwrap();
     assert!(named["message"].as_str().unwrap().contains("telemetry.example.com"), "{named}");
+    let record = || {
+        let shown = world.bailiwick(&["audit", "show", "--json", "--directory", "/var/lib/bailiwick/audit"]);
+        let records = shown.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        records.rfind(|record| record["destination"] == foreign.as_str()).unwrap_or_default()
+    };
+    let expected = [
+        ("name", "telemetry.example.com"),
+        ("rule", "regions.abroad.networks 192.0.2.0/24"),
+        ("reason", "destination-not-allowed"),
+        ("unit", "llama.service"),
+    ];
+    for (field, value) in expected {
+        assert_eq!(record()[field], value, "{field}: {}", record());
+    }
     for (port, name, from) in [(80, "mirror.example.eu", "host"), (8443, "models.example.eu", "sni")] {
         world.eventually(name, || {
             let flow = flow(&world, port, &resolver);
