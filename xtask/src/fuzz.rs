@@ -38,6 +38,14 @@ enum Target {
     Token,
     /// A changed audit trail.
     Trail,
+    /// A file of published ranges or of countries.
+    Regions,
+    /// What an issuer publishes, and a client's certificate.
+    Identity,
+    /// A request's method and target.
+    Route,
+    /// A masked field's JSONPath.
+    Fields,
 }
 
 impl Target {
@@ -50,6 +58,10 @@ impl Target {
             Self::Masking => "masking",
             Self::Token => "token",
             Self::Trail => "trail",
+            Self::Regions => "regions",
+            Self::Identity => "identity",
+            Self::Route => "route",
+            Self::Fields => "fields",
         }
     }
 
@@ -57,8 +69,9 @@ impl Target {
     fn longest_input(self) -> u32 {
         match self {
             Self::Event => 96,
-            Self::Config | Self::Names | Self::Protocol => 4096,
-            Self::Masking | Self::Token | Self::Trail => 1024,
+            Self::Config | Self::Names | Self::Protocol | Self::Regions | Self::Identity => 4096,
+            Self::Masking | Self::Token | Self::Trail | Self::Fields => 1024,
+            Self::Route => 256,
         }
     }
 }

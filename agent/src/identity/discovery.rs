@@ -86,6 +86,16 @@ fn endpoint_of(endpoint: &str, fetched_from: &Uri) -> Option<(Uri, Transport)> {
     }
 }
 
+/// Every endpoint that a document leads to.
+#[cfg(fuzzing)]
+pub(super) fn endpoints(document: &[u8], issuer: &str) -> Option<Vec<String>> {
+    let (url, _) = classify(issuer)?;
+    let document = read(document, issuer).ok()?;
+    let keys = keys_url(&document, &url).ok();
+    let introspection = document.introspection_endpoint.as_deref().and_then(|named| endpoint_of(named, &url));
+    Some(keys.into_iter().chain(introspection.map(|(url, _)| url)).map(|url| url.to_string()).collect())
+}
+
 /// How a URL may be fetched; `None` for one that may not.
 pub(super) fn classify(url: &str) -> Option<(Uri, Transport)> {
     let url: Uri = url.parse().ok()?;

@@ -235,7 +235,7 @@ impl KeyStore {
 }
 
 /// The usable keys of a JWK set; the others are skipped (RFC 7517, 5).
-fn parse(published: &[u8]) -> Result<Vec<Key>, DiscoveryError> {
+pub(super) fn parse(published: &[u8]) -> Result<Vec<Key>, DiscoveryError> {
     #[derive(Deserialize)]
     struct JwkSet {
         keys: Vec<Value>,

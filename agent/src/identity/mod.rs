@@ -319,5 +319,13 @@ pub fn believe(text: &str, issuer: &Issuer, now: u64) -> Result<Arc<Principal>, 
     Ok(token.verify_claims(issuer, now)?.proven.principal)
 }
 
+/// Reads what an issuer publishes, as if it had been fetched, and tells what would be fetched then. For fuzzing only.
+#[cfg(fuzzing)]
+pub fn published(document: &[u8], keys: &[u8], issuer: &str) -> Option<Vec<String>> {
+    // An error here is for the log alone.
+    let _unusable = keys::parse(keys);
+    discovery::endpoints(document, issuer)
+}
+
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,8 @@ pub(super) enum Refusal {
     LengthRequired,
     /// The head is larger than is accepted: see [`super::headers::fits`].
     HeadTooLarge,
+    /// A WebSocket is asked for: see [`super::headers::asks_for_websocket`].
+    WebSocket,
     /// The path leads nowhere.
     Route(RouteError),
     /// The caller is not known.
@@ -59,6 +61,11 @@ impl Refusal {
                 "a request with Transfer-Encoding is not accepted: send Content-Length",
             ),
             Self::HeadTooLarge => unreadable::said(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+            Self::WebSocket => said(
+                StatusCode::BAD_REQUEST,
+                "websocket-not-accepted",
+                "a WebSocket (as for realtime sessions) cannot be inspected: ask over plain HTTP, with \"stream\": true for a stream",
+            ),
             Self::Route(error) => match error {
                 RouteError::NotCanonical => said(
                     StatusCode::BAD_REQUEST,
@@ -173,6 +180,7 @@ impl Refusal {
             Self::Identity(_)
             | Self::LengthRequired
             | Self::HeadTooLarge
+            | Self::WebSocket
             | Self::Route(_)
             | Self::Policy(_)
             | Self::MaskMissing

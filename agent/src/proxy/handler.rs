@@ -121,6 +121,9 @@ async fn story(
         Refusal::from(error)
     })?;
     seen.principal(&principal, ledger);
+    if headers::asks_for_websocket(&head.headers) {
+        return Err(Refusal::WebSocket.into());
+    }
     let Route { model, endpoint, path } = route.map_err(Refusal::from)?;
     let servers = policy.upstreams.get(&model.name).ok_or(Refusal::Route(route::RouteError::ModelUnknown))?;
 

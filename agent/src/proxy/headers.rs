@@ -7,7 +7,8 @@ use super::upstream::Question;
 use crate::protocol::{Dialect, Form};
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH,
-    CONTENT_TYPE, HOST, HeaderName, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE,
+    CONTENT_TYPE, HOST, HeaderName, RETRY_AFTER, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING, UPGRADE,
+    WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 
@@ -35,6 +36,18 @@ pub(super) fn has_plain_framing(headers: &HeaderMap) -> bool {
 pub(super) fn fits(headers: &HeaderMap, limits: &Limits) -> bool {
     let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     headers.len() <= limits.headers && bytes <= limits.header_bytes as usize
+}
+
+/// Whether a request would go on as a WebSocket (RFC 6455, 4.1), whose messages nobody here could mask or record. Other
+/// upgrades may be left unanswered (RFC 9110, 7.8), and are; a client that wants this one is told why it fails.
+pub(super) fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    let named = |value: &HeaderValue| {
+        value.as_bytes().split(|byte| *byte == b',').any(|protocol| {
+            let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default();
+            name.trim_ascii().eq_ignore_ascii_case(b"websocket")
+        })
+    };
+    headers.get_all(UPGRADE).iter().any(named) || headers.contains_key(SEC_WEBSOCKET_KEY)
 }
 
 /// The version of Anthropic's API that a request is written for, if it is a date as those are: the one header of a caller's

@@ -17,6 +17,13 @@ const ISSUER_FILES: &[(&str, &str)] = &[
 const CLIENT_FILES: &[(&str, &str)] = &[
     ("requirements.txt", include_str!("client/requirements.txt")),
     ("chat.py", include_str!("client/chat.py")),
+    ("speak.py", include_str!("client/speak.py")),
+];
+/// What the clients in JavaScript are made of.
+const NPM_FILES: &[(&str, &str)] = &[
+    ("package.json", include_str!("npm/package.json")),
+    ("package-lock.json", include_str!("npm/package-lock.json")),
+    ("speak.mjs", include_str!("npm/speak.mjs")),
 ];
 /// What the datasets are made of.
 const DATASETS_FILES: &[(&str, &str)] = &[
@@ -116,12 +123,14 @@ enum Part {
     Client,
     Issuer,
     /// After the issuer, whose npm it may need.
+    Npm,
+    /// After the issuer too.
     Datasets,
 }
 
 impl Part {
     const ALL: &'static [Self] =
-        &[Self::ModelServer, Self::Weights, Self::Client, Self::Issuer, Self::Datasets];
+        &[Self::ModelServer, Self::Weights, Self::Client, Self::Issuer, Self::Npm, Self::Datasets];
 
     fn name(self) -> &'static str {
         match self {
@@ -129,6 +138,7 @@ impl Part {
             Self::Weights => "weights",
             Self::Client => "client",
             Self::Issuer => "issuer",
+            Self::Npm => "npm",
             Self::Datasets => "datasets",
         }
     }
@@ -140,6 +150,7 @@ impl Part {
             Self::Weights => WEIGHTS.to_owned(),
             Self::Client => joined(CLIENT_FILES),
             Self::Issuer => NODE.to_owned() + &joined(ISSUER_FILES),
+            Self::Npm => joined(NPM_FILES),
             Self::Datasets => joined(DATASETS_FILES),
         };
         format!("layout {LAYOUT}\n{inputs}")
@@ -169,6 +180,7 @@ impl Part {
             Self::Weights => work.weights(progress)?,
             Self::Client => work.client(progress)?,
             Self::Issuer => work.issuer(progress)?,
+            Self::Npm => work.npm(directory, progress)?,
             Self::Datasets => work.datasets(directory, progress)?,
         }
         let stamp = self.stamp(directory);
@@ -220,7 +232,7 @@ impl Work<'_> {
         for (name, text) in CLIENT_FILES {
             self.write(name, text)?;
         }
-        self.pip_install(&venv, "installing the openai client", progress)
+        self.pip_install(&venv, "installing the official clients in Python", progress)
     }
 
     fn issuer(&self, progress: &mut dyn FnMut(&str)) -> Result<(), RealError> {
@@ -241,15 +253,18 @@ impl Work<'_> {
         self.step("installing oidc-provider", install, progress)
     }
 
+    fn npm(&self, directory: &Path, progress: &mut dyn FnMut(&str)) -> Result<(), RealError> {
+        for (name, text) in NPM_FILES {
+            self.write(name, text)?;
+        }
+        self.npm_install(directory, "installing the official clients in JavaScript", progress)
+    }
+
     fn datasets(&self, directory: &Path, progress: &mut dyn FnMut(&str)) -> Result<(), RealError> {
         for (name, text) in DATASETS_FILES {
             self.write(name, text)?;
         }
-        let of_the_issuer = || directory.join("issuer/venv/bin/npm");
-        let npm = node_of_the_machine().map_or_else(of_the_issuer, |(_, npm)| npm);
-        let mut install = Command::new(npm);
-        install.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(self.place);
-        self.step("fetching tables of countries (13 MB)", install, progress)?;
+        self.npm_install(directory, "fetching tables of countries (13 MB)", progress)?;
         let venv = self.venv(&python()?, progress)?;
         self.pip_install(&venv, "fetching the providers' ranges", progress)?;
         let ranges = self.place.join("ranges");
@@ -270,6 +285,20 @@ impl Work<'_> {
     fn pip_install(&self, venv: &Path, what: &str, progress: &mut dyn FnMut(&str)) -> Result<(), RealError> {
         let mut install = Command::new(venv.join("bin/pip"));
         install.args(["install", "--quiet", "--no-deps", "-r"]).arg(self.place.join("requirements.txt"));
+        self.step(what, install, progress)
+    }
+
+    /// With the machine's npm, or the one that the issuer brought.
+    fn npm_install(
+        &self,
+        directory: &Path,
+        what: &str,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<(), RealError> {
+        let of_the_issuer = || directory.join("issuer/venv/bin/npm");
+        let npm = node_of_the_machine().map_or_else(of_the_issuer, |(_, npm)| npm);
+        let mut install = Command::new(npm);
+        install.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(self.place);
         self.step(what, install, progress)
     }
 

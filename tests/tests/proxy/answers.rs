@@ -91,7 +91,7 @@ async fn an_answer_comes_back_and_the_model_never_learns_who_asked() {
 }
 
 #[tokio::test]
-async fn a_stream_stays_a_stream_and_no_cut_lets_anything_through() {
+async fn place_3_a_stream_stays_a_stream_and_no_cut_lets_anything_through() {
     let pieces = ["Dear ", "ad", "a@exa", "mple.c", "om, pay ", "DE89 3704 0044 ", "0532 0130 00", " now."];
     for protocol in BOTH {
         for cut in [1, 7, 64, 100_000] {
@@ -111,7 +111,7 @@ async fn a_stream_stays_a_stream_and_no_cut_lets_anything_through() {
 }
 
 #[tokio::test]
-async fn the_first_token_does_not_wait_for_the_last() {
+async fn place_1_the_first_token_does_not_wait_for_the_last() {
     let mut script = vec![stream_head()];
     for text in ["one two three four ", "five six seven eight ", "nine ten"] {
         script.push(chunk(event(text).as_bytes()));
@@ -130,7 +130,7 @@ async fn the_first_token_does_not_wait_for_the_last() {
 }
 
 #[tokio::test]
-async fn a_caller_who_waits_for_a_stream_is_kept_company() {
+async fn place_6_a_caller_who_waits_for_a_stream_is_kept_company() {
     let late = Duration::from_millis(700);
     let silent = vec![
         stream_head(),

@@ -296,13 +296,44 @@ async fn no_other_form_of_a_request_is_another_way_in() {
     }
     assert_eq!(world.model.connections(), 0, "nothing was forwarded");
 
-    for upgrade in ["websocket", "h2c"] {
-        let head =
-            format!("POST {CHAT} HTTP/1.1\r\n{known}connection: upgrade\r\nupgrade: {upgrade}\r\n\r\n{body}");
-        let answer = exchange(&world, head.as_bytes()).await;
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{upgrade}: a request like any other: {answer}");
-    }
+    let head = format!("POST {CHAT} HTTP/1.1\r\n{known}connection: upgrade\r\nupgrade: h2c\r\n\r\n{body}");
+    let answer = exchange(&world, head.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "a request like any other: {answer}");
     let names = world.model.seen()[0].header_names();
     assert!(!names.iter().any(|name| name == "upgrade"), "{names:?}");
     assert!(!world.everything_on_disk().contains(&token));
+}
+
+#[tokio::test]
+async fn a_websocket_is_refused_with_the_reason_to_callers_who_are_known() {
+    let world = World::new(chat("hello")).await;
+    let key = "sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let known = format!("host: x\r\nauthorization: Bearer {}\r\n", world.token());
+    for (head, code, why) in [
+        (
+            format!("GET /llama/v1/realtime HTTP/1.1\r\n{known}upgrade: websocket\r\n{key}"),
+            "400",
+            "a session",
+        ),
+        (
+            format!("GET /v1/realtime?model=m HTTP/1.1\r\n{known}upgrade: WebSocket\r\n"),
+            "400",
+            "with a query",
+        ),
+        (format!("POST {CHAT} HTTP/1.1\r\n{known}upgrade: h2c, websocket/13\r\n"), "400", "where a chat is"),
+        (format!("GET /v1/realtime HTTP/1.1\r\n{known}{key}"), "400", "by its key alone"),
+    ] {
+        let answer = exchange(&world, format!("{head}connection: upgrade, close\r\n\r\n").as_bytes()).await;
+        assert_eq!(answer.get(9..12), Some(code), "{why}: {answer}");
+        assert!(
+            answer.contains("websocket-not-accepted") && answer.contains("cannot be inspected"),
+            "{why}: {answer}"
+        );
+    }
+    let denied = world.recorded("denied", 4).await;
+    assert!(denied.iter().all(|record| record["reason"] == "websocket-not-accepted"), "{denied:?}");
+    let stranger = format!("GET /v1/realtime HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\n{key}");
+    let answer = exchange(&world, format!("{stranger}connection: upgrade, close\r\n\r\n").as_bytes()).await;
+    assert_eq!(answer.get(9..12), Some("401"), "{answer}");
+    assert_eq!(world.model.connections(), 0, "nothing was forwarded");
 }

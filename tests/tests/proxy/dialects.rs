@@ -115,7 +115,7 @@ fn asked() -> Vec<(ServerPreset, &'static str, Value)> {
 }
 
 #[tokio::test]
-async fn text_arrives_masked_and_who_asks_does_not_arrive() {
+async fn place_9_text_arrives_masked_and_who_asks_does_not_arrive() {
     for (server, path, mut body) in asked() {
         let world = world(server, |_| {}).await;
         for member in ["user", "safety_identifier", "prompt_cache_key"] {

@@ -28,7 +28,7 @@ async fn ask_and_leave(world: &World, protocol: Protocol, body: &Value, linger: 
 }
 
 #[tokio::test]
-async fn a_caller_who_leaves_cancels_before_the_first_token_and_after_it() {
+async fn place_7_a_caller_who_leaves_cancels_before_the_first_token_and_after_it() {
     let linger = Duration::from_millis(300);
     let long = vec![stream_head(), chunk(event("one two three ").as_bytes()), Step::Hang];
     // Pings would find out too; they must not be needed.
@@ -125,7 +125,7 @@ async fn a_model_that_fails_is_told_apart_from_one_that_answers() {
 }
 
 #[tokio::test]
-async fn a_slow_stream_outlives_every_idle_time() {
+async fn place_5_a_slow_stream_outlives_every_idle_time() {
     let idle = Limits {
         model_idle: Duration::from_millis(300),
         connection_idle: Duration::from_millis(400),
