@@ -236,6 +236,28 @@ async fn without_a_mask_every_dialect_passes_byte_for_byte_as_it_comes() {
 }
 
 #[tokio::test]
+async fn comments_go_between_the_events_of_every_dialect_and_never_between_lines() {
+    let silence = Step::Pause(Duration::from_millis(700));
+    for spoken in spoken() {
+        let first = [spoken.begin, &spoken.piece.replacen('@', "one two three ", 1)].concat();
+        let bytes = [&first, &*spoken.piece.replacen('@', "four", 1), spoken.end].concat();
+        let rest = &bytes.as_bytes()[first.len()..];
+        let begun = [silence.clone(), spoken.head(), chunk(first.as_bytes())];
+        let script = begun.into_iter().chain([silence.clone(), chunk(rest), stream_end()]).collect();
+        let often = |settings: &mut Settings| {
+            bare(settings);
+            settings.proxy.ping = Duration::from_millis(200);
+        };
+        let world = spoken.world(script, often).await;
+        let body = text(&spoken.ask(&world, Protocol::Http1).await);
+        assert_eq!(body.replace(": ping\n\n", ""), bytes, "{}: comments apart, byte for byte", spoken.path);
+        let pings = body.matches(": ping\n\n").count();
+        let expected = if spoken.content_type == EVENTS { 4..=8 } else { 0..=0 };
+        assert!(expected.contains(&pings), "{}: {pings} comments in {body}", spoken.path);
+    }
+}
+
+#[tokio::test]
 async fn tokens_are_counted_in_every_dialect_that_tells_them() {
     let limited = |settings: &mut Settings| {
         let mut rules: Vec<AccessRule> =

@@ -4,7 +4,7 @@ use super::super::ProtocolError;
 use super::super::document::{NUMBERS, has_numbers};
 use super::super::grammar::{Finishes, Row, Speaks};
 use super::Stream;
-use super::place::{Block, Place, Step, number};
+use super::place::{Block, Place, Step, index, number};
 use super::scan::OPAQUE_ANSWER;
 use super::voices::Piece;
 use bailiwick_masking::Findings;
@@ -56,8 +56,8 @@ impl Stream {
         self.counter.begin(self.scanner.grammar.counter, &document);
 
         let last = row.finishes == Finishes::All;
-        let place =
-            Place { block: Block::of(&document, &row, self.scanner.grammar.counter), path: Vec::new() };
+        let block = Block::of(&document, &row, self.scanner.grammar.counter)?;
+        let place = Place { block, path: Vec::new() };
         let (edits, then) = (Edits::default(), Vec::new());
         let mut walk = Walk { document: &document, speaks: row.speaks, place, last, edits, then };
         if row.speaks == Speaks::Anywhere {
@@ -158,7 +158,7 @@ impl Stream {
                     walk.place.path.pop();
                 }
                 _ if self.scanner.grammar.counter == Some(name)
-                    && matches!(member.value.kind, Kind::Number) => {}
+                    && number(document, &member.value).is_some() => {}
                 _ if row.repeats.contains(&name) => {
                     self.scanner.repeat(document, (name, &member.value), findings, &mut walk.edits)?;
                 }
@@ -180,7 +180,7 @@ impl Stream {
             if !matches!(choice.kind, Kind::Object(_)) {
                 return Err(ProtocolError::answer("the model's answer has a choice that is not an object"));
             }
-            let index = choice.get("index").and_then(|node| number(walk.document, node)).unwrap_or(at as u64);
+            let index = index(walk.document, choice, "index")?.unwrap_or(at as u64);
             walk.place.block = Block { outer: Some(index), ..Block::default() };
             walk.last = choice.get("finish_reason").is_some_and(|reason| !matches!(reason.kind, Kind::Null));
             self.spoken(walk, choice, findings)?;
@@ -237,7 +237,7 @@ impl Stream {
             Kind::String => self.piece(walk, node, findings)?,
             Kind::Array(elements) => {
                 for (at, element) in elements.iter().enumerate() {
-                    let index = element.get("index").and_then(|node| number(document, node));
+                    let index = index(document, element, "index")?;
                     walk.place.path.push(index.map_or(Step::At(at), Step::Indexed));
                     self.spoken(walk, element, findings)?;
                     walk.place.path.pop();

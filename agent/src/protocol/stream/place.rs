@@ -6,6 +6,9 @@ use super::scan::Scanner;
 use bailiwick_masking::Findings;
 use bailiwick_masking::json::{Document, Kind, Node, quote};
 
+/// What no count of events or blocks comes to.
+const MOST_COUNTED: u64 = 10_000_000;
+
 /// Where a text stands: in which block, and where in its event.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
@@ -43,17 +46,18 @@ pub(super) struct Skeleton {
 
 impl Block {
     /// The block that an event of a row is about. What numbers the events says nothing of that.
-    pub(super) fn of(document: &Document<'_>, row: &Row, counter: Option<&str>) -> Self {
+    pub(super) fn of(
+        document: &Document<'_>,
+        row: &Row,
+        counter: Option<&str>,
+    ) -> Result<Self, ProtocolError> {
         let root = document.root();
-        let named = |name| {
-            let node = root.get(name).filter(|_| counter != Some(name));
-            node.and_then(|node| number(document, node))
-        };
-        let outer = named("output_index").or_else(|| named("index"));
-        let inner = named("content_index").or_else(|| named("summary_index"));
+        let named = |name| if counter == Some(name) { Ok(None) } else { index(document, root, name) };
+        let outer = named("output_index")?.or(named("index")?);
+        let inner = named("content_index")?.or(named("summary_index")?);
         let item = root.get("item_id").or_else(|| root.get("item").and_then(|item| item.get("id")));
         let item = item.filter(|_| outer.is_none()).and_then(|node| document.text(node));
-        Self { stem: row.stem, outer, inner, item: item.map(std::borrow::Cow::into_owned) }
+        Ok(Self { stem: row.stem, outer, inner, item: item.map(std::borrow::Cow::into_owned) })
     }
 
     /// Whether a text here ends before the event of another block.
@@ -168,7 +172,20 @@ impl Nest<'_, '_> {
     }
 }
 
-/// A whole number.
+/// A number that counts something. A larger one may be a card or a person: it is scanned like any other value.
 pub(super) fn number(document: &Document<'_>, node: &Node<'_>) -> Option<u64> {
-    std::str::from_utf8(document.raw(node)).ok()?.parse().ok()
+    let number = std::str::from_utf8(document.raw(node)).ok()?.parse().ok()?;
+    (number < MOST_COUNTED).then_some(number)
+}
+
+/// The member that says where a text belongs. One that is there and does not count would leave texts in the wrong place,
+/// where the pieces of one could part those of another.
+pub(super) fn index(
+    document: &Document<'_>,
+    node: &Node<'_>,
+    name: &str,
+) -> Result<Option<u64>, ProtocolError> {
+    let Some(said) = node.get(name).filter(|said| !matches!(said.kind, Kind::Null)) else { return Ok(None) };
+    let refused = || ProtocolError::answer("the model's answer has an index that does not count");
+    number(document, said).ok_or_else(refused).map(Some)
 }

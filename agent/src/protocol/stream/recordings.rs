@@ -204,6 +204,11 @@ fn what_cannot_be_put_together_or_scanned_is_refused() {
             ),
             "a text after its end",
         ),
+        (
+            Dialect::Responses,
+            "data: {\"type\":\"response.output_text.delta\",\"output_index\":\"a\",\"delta\":\"al\"}\n\n",
+            "an index that does not count",
+        ),
         (Dialect::Ollama, "{\"message\":{\"images\":[\"AA\"]}}\n", "an image"),
         (Dialect::Ollama, "\"al\"\n", "no object"),
         (Dialect::Ollama, "{\"response\":\"al\"}{}\n", "two objects in a line"),
@@ -243,6 +248,12 @@ fn single_events() {
                 "data: {\"type\":\"response.completed\",\"response\":{\"output\":[{\"type\":\"reasoning\",\"encrypted_content\":null}]}}\n\n",
             ),
             "what is encrypted is taken out",
+        ),
+        (
+            Dialect::Responses,
+            "data: {\"type\":\"response.in_progress\",\"sequence_number\":4111111111111111}\n\n",
+            Some("data: {\"type\":\"response.in_progress\",\"sequence_number\":\"[card]\"}\n\n"),
+            "a card where events are numbered",
         ),
         (
             Dialect::Anthropic,

@@ -192,6 +192,12 @@ fn what_cannot_be_read_ends_the_stream() {
             "data: {\"choices\":[{\"index\":0,\"text\":\"a\"},{\"index\":0,\"text\":\"b\"}]}\n\n",
             "one place twice",
         ),
+        ("data: {\"choices\":[{\"index\":4111111111111111,\"text\":\"a\"}]}\n\n", "a card as an index"),
+        ("data: {\"choices\":[{\"index\":\"b\",\"text\":\"a\"}]}\n\n", "an index that is no number"),
+        (
+            "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":-1,\"function\":{\"arguments\":\"a\"}}]}}]}\n\n",
+            "nor below zero",
+        ),
     ] {
         let error = redacted(stream).unwrap_err();
         assert_eq!((error.status.as_u16(), error.code), (502, "answer-not-inspectable"), "{why}");
