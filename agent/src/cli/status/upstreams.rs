@@ -1,5 +1,6 @@
 //! How the models' servers stand: the agent's word, set apart from what the kernel said. Without an agent nobody knows.
 
+use crate::cli::text::wrapped;
 use crate::config::settings::Settings;
 use crate::control::{self, ControlError};
 use crate::proxy::UpstreamHealth;
@@ -43,9 +44,9 @@ pub(super) fn page(told: &Told) -> String {
         }
         Err(error) => {
             for (model, upstream) in &told.configured {
-                let _ = writeln!(text, "{model:<16} {upstream:<16} {:<8} {:>6}  ", "unknown", "-");
+                let _ = writeln!(text, "{model:<16} {upstream:<16} {:<8} {:>6}", "unknown", "-");
             }
-            let _ = writeln!(text, "unknown, since it cannot be asked: {error}");
+            let _ = writeln!(text, "{}", wrapped(&format!("unknown, since it cannot be asked: {error}"), 4));
         }
     }
     text
