@@ -13,7 +13,7 @@ fuzz_target!(|input: (String, Vec<u8>)| {
     let mask = match compile() {
         Ok(mask) => mask,
         Err(error) => {
-            let again = compile().err().expect("the same expression was refused");
+            let again = compile().expect_err("the same expression was refused");
             assert!(error == again && !error.is_empty());
             return;
         }

@@ -14,7 +14,8 @@ fuzz_target!(|input: (Vec<u8>, String)| {
         assert_eq!(certificate.names(), again.names());
     }
     let quoted = serde_json::to_string(&url).expect("a string");
-    let document = format!(r#"{{"issuer":"{ISSUER}","jwks_uri":{quoted},"introspection_endpoint":{quoted}}}"#);
+    let document =
+        format!(r#"{{"issuer":"{ISSUER}","jwks_uri":{quoted},"introspection_endpoint":{quoted}}}"#);
     for document in [bytes.as_slice(), document.as_bytes()] {
         for endpoint in published(document, &bytes, ISSUER).unwrap_or_default() {
             let own = endpoint.starts_with(&format!("{ISSUER}/"));

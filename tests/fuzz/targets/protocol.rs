@@ -62,10 +62,11 @@ fuzz_target!(|input: (u8, Vec<u8>, Vec<u8>)| {
         assert!(found.is_none() || path.starts_with('/') && !path.contains(".."), "a path beyond the list");
         let _guess = Dialect::guess(path);
     }
-    for content_type in ["text/event-stream", "application/json"] {
-        let whole = answer(content_type, &masker, &[&bytes]);
+    for content_type in ["text/event-stream", "application/x-ndjson", "application/json", "text/plain"] {
+        let answer = |masker, pieces: &[&[u8]]| answer(content_type, endpoint.dialect, masker, pieces);
+        let whole = answer(&masker, &[&bytes]);
         let pieces = cut(&bytes, &cuts);
-        let cut = answer(content_type, &masker, &pieces);
+        let cut = answer(&masker, &pieces);
         assert_eq!(
             whole.is_some(),
             cut.is_some(),
@@ -98,8 +99,8 @@ fn sent(
     Some(request.body.to_vec())
 }
 
-fn answer(content_type: &str, masker: &Masker, pieces: &[&[u8]]) -> Option<Vec<u8>> {
-    let mut answer = Answer::new(Some(content_type), masker.clone()).ok()?;
+fn answer(content_type: &str, dialect: Dialect, masker: &Masker, pieces: &[&[u8]]) -> Option<Vec<u8>> {
+    let mut answer = Answer::new(Some(content_type), dialect, masker.clone()).ok()?;
     let mut out = Vec::new();
     for piece in pieces {
         out.extend_from_slice(&answer.push(piece).ok()?);

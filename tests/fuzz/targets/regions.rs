@@ -24,10 +24,13 @@ fuzz_target!(|input: (u8, Vec<u8>)| {
                 let address: IpAddr = address.parse().expect("an address");
                 let _ = dataset.at(address);
             }
-            assert!(dataset.changes(&again.dataset(info(kind))).is_empty(), "the same bytes say something else");
+            assert!(
+                dataset.changes(&again.dataset(info(kind))).is_empty(),
+                "the same bytes say something else"
+            );
         }
         Err(error) => {
-            let again = read(kind, &bytes).err().expect("the same bytes were refused");
+            let again = read(kind, &bytes).expect_err("the same bytes were refused");
             assert_eq!(error.to_string(), again.to_string());
         }
     }
