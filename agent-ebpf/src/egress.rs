@@ -84,13 +84,13 @@ fn decide(site: &mut Site<false>, ctx: &SkBuffContext, scope: &Scope, ends: &mut
     if !local {
         // What a named peer opened goes on; what the model opens itself was decided above.
         let answers_a_peer =
-            !ends.opening && is_peer(&site.settings, scope, &ends.destination, ends.source_port);
+            !ends.opening() && is_peer(&site.settings, scope, &ends.destination, ends.source_port);
         return if answers_a_peer { Outcome::Allow } else { Outcome::Settle };
     }
     let receiver = peer::receiver(&site.settings, ctx, ends);
     // What was on its way to a proxy that is no more is refused by the kernel itself, with the reset that ends the
     // model's half as well.
-    let answers_the_proxy = (receiver.is(Kind::Proxy) || (receiver.gone && !ends.opening))
+    let answers_the_proxy = (receiver.is(Kind::Proxy) || (receiver.gone && !ends.opening()))
         && ends.protocol == TCP
         && scope.port != 0
         && ends.source_port == scope.port;

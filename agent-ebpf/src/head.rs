@@ -28,11 +28,11 @@ pub(crate) fn sent(ctx: &SkBuffContext, site: &Site<false>, index: u32, ends: &E
         }
         return false;
     }
-    if ends.opening {
+    if ends.opening() {
         // SYN takes a number of its own; with fast open, data comes with it.
         let head = Head { sent: ends.sequence.wrapping_add(1), received: 0 };
         let _ = HEADS.insert(&cookie, &head, 0);
-        if !ends.empty {
+        if !ends.empty() {
             capture(ctx, site, index, ends, Piece { cookie, offset: 0, sent: true });
         }
         return true;
@@ -46,7 +46,7 @@ pub(crate) fn sent(ctx: &SkBuffContext, site: &Site<false>, index: u32, ends: &E
         let _ = HEADS.remove(&cookie);
         return false;
     }
-    if !ends.empty {
+    if !ends.empty() {
         capture(ctx, site, index, ends, Piece { cookie, offset, sent: true });
     }
     true
@@ -71,7 +71,7 @@ pub(crate) fn received(
     let Some(head) = HEADS.get_ptr_mut(&cookie) else {
         return false;
     };
-    if ends.empty {
+    if ends.empty() {
         return true;
     }
     if !answers {

@@ -100,7 +100,7 @@ fn decide(site: &mut Site<false>, ctx: &SkBuffContext, scope: &Scope, ends: &mut
     }
     // The end of a handshake whose beginning was decided about. What comes of it knows nothing yet: its first packet is
     // decided about, whichever way that goes.
-    if listening && ends.empty && ends.acknowledging {
+    if listening && ends.empty() && ends.acknowledging() {
         return Outcome::Pass;
     }
     let is_guarded_port = scope.port != 0 && ends.destination_port == scope.port;
@@ -109,7 +109,7 @@ fn decide(site: &mut Site<false>, ctx: &SkBuffContext, scope: &Scope, ends: &mut
     }
     // The end of a connection whose other half is gone: the proxy was killed, and nobody is left to be asked about.
     // Refused, the model would go on sending into the void for as long as TCP retries.
-    if ends.reset && !listening {
+    if ends.reset() && !listening {
         return Outcome::Pass;
     }
     let standing = !is_guarded_port && !listening;
@@ -161,7 +161,7 @@ fn by_sender(
     let is_guarded_port = scope.port != 0 && ends.destination_port == scope.port;
     let standing = !is_guarded_port && !listening;
     // The last word of a half that is done: without it, the model's would ask for it again and again.
-    if sender.gone && local && ends.empty && !listening {
+    if sender.gone && local && ends.empty() && !listening {
         return Outcome::Pass;
     }
     // A connection that stands is the slice's own only on this host; what was accepted from elsewhere before the guard

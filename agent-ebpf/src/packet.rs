@@ -15,16 +15,13 @@ pub(crate) struct Ends {
     pub(crate) source_port: u16,
     pub(crate) destination_port: u16,
     pub(crate) protocol: u8,
-    /// The first packet of a TCP connection.
-    pub(crate) opening: bool,
-    /// A TCP reset. The kernel reads nothing else of such a packet.
-    pub(crate) reset: bool,
-    /// A TCP packet without a payload.
-    pub(crate) empty: bool,
-    /// A TCP packet that acknowledges, and neither opens nor ends anything.
-    pub(crate) acknowledging: bool,
+    /// TCP: the flags as they are. What they mean is asked for where it matters: an answer that was kept would be one more
+    /// thing in which the verifier tells states apart.
+    pub(crate) flags: u8,
     /// Bytes before the payload.
     pub(crate) headers: u8,
+    /// TCP: bytes of the payload.
+    pub(crate) payload: u32,
     /// TCP: the sequence number of the first byte, the SYN counted as one.
     pub(crate) sequence: u32,
 }
@@ -36,14 +33,42 @@ impl Ends {
         source_port: 0,
         destination_port: 0,
         protocol: 0,
-        opening: false,
-        reset: false,
-        empty: false,
-        acknowledging: false,
+        flags: 0,
         headers: 0,
+        payload: 0,
         sequence: 0,
     };
+
+    /// The first packet of a TCP connection.
+    #[inline(always)]
+    pub(crate) fn opening(&self) -> bool {
+        self.flags & (SYN | ACK) == SYN
+    }
+
+    /// A TCP reset. The kernel reads nothing else of such a packet.
+    #[inline(always)]
+    pub(crate) fn reset(&self) -> bool {
+        self.flags & RST != 0
+    }
+
+    /// A TCP packet that acknowledges, and neither opens nor ends anything.
+    #[inline(always)]
+    pub(crate) fn acknowledging(&self) -> bool {
+        self.flags & (SYN | RST | FIN | ACK) == ACK
+    }
+
+    /// Of TCP: a packet without a payload.
+    #[inline(always)]
+    pub(crate) fn empty(&self) -> bool {
+        self.payload == 0
+    }
 }
+
+/// RFC 9293, 3.1.
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
 
 /// The bytes that can be read at once: the kernel sees to it that they hold the headers of the packets of its own
 /// protocols, in this hook.
@@ -175,10 +200,6 @@ fn parse_transport<const AT: usize>(bytes: Bytes, length: usize, ends: &mut Ends
         ends.headers = (AT + UDP_LENGTH) as u8;
         return Ok(());
     }
-    const FIN: u8 = 0x01;
-    const SYN: u8 = 0x02;
-    const RST: u8 = 0x04;
-    const ACK: u8 = 0x10;
     if !bytes.hold(AT + TCP_LENGTH) {
         return Err(Reason::Malformed);
     }
@@ -187,10 +208,8 @@ fn parse_transport<const AT: usize>(bytes: Bytes, length: usize, ends: &mut Ends
         unsafe { (bytes.read(AT + 4), bytes.read(AT + 12), bytes.read(AT + 13)) };
     ends.sequence = u32::from_be(sequence);
     ends.headers = AT as u8 + (words >> 4) * 4;
-    ends.empty = length == usize::from(ends.headers);
-    ends.opening = flags & (SYN | ACK) == SYN;
-    ends.reset = flags & RST != 0;
-    ends.acknowledging = flags & (SYN | RST | FIN | ACK) == ACK;
+    ends.payload = (length as u32).wrapping_sub(u32::from(ends.headers));
+    ends.flags = flags;
     Ok(())
 }
 
