@@ -5,11 +5,20 @@
 use bailiwick::config::settings;
 use bailiwick::identity::{Authenticator, Shown, Timing};
 use bailiwick_policy::Name;
-use bailiwick_tests::authority::Authority;
+use bailiwick_tests::authority::{Authority, Identity};
+use bailiwick_tests::caller::Caller;
 use bailiwick_tests::issuer::{Algorithm, Issuer, Plan, Wish};
-use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue};
+use bailiwick_tests::real::issuer::TokenKind;
+use bailiwick_tests::real::{self, Real};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Request};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::Path;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 fn start(authority: &Authority, names: &[&str]) -> Issuer {
@@ -39,17 +48,59 @@ fn trusting(issuer: &Issuer, ca: &Path) -> Authenticator {
 
 async fn code(authenticator: &Authenticator, issuer: &Issuer) -> &'static str {
     let token = issuer.mint(&Wish::default()).unwrap();
+    shown(authenticator, &token, issuer.url(), "caller-1").await
+}
+
+/// What becomes of a token; `ok` if it is this subject's.
+async fn shown(authenticator: &Authenticator, token: &str, issuer: &str, subject: &str) -> &'static str {
     let value = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
     match authenticator
         .authenticate(&HeaderMap::from_iter([(AUTHORIZATION, value)]), Shown::Token, None)
         .await
     {
         Ok(principal) => {
-            assert_eq!((principal.issuer.as_str(), principal.subject.as_str()), (issuer.url(), "caller-1"));
+            assert_eq!((principal.issuer.as_str(), principal.subject.as_str()), (issuer, subject));
             "ok"
         }
         Err(error) => error.code,
     }
+}
+
+/// npm's `oidc-provider`, with keys that it made at its start.
+struct Provider(Child);
+
+impl Provider {
+    fn start(real: &Real, url: &str, listen: SocketAddr, directory: &Path) -> Self {
+        let (certificate, key) = (&directory.join("tls.crt"), &directory.join("tls.key"));
+        let issuer = real::issuer::Issuer { url, listen, certificate, key };
+        let mut command = real.issuer(&issuer).command();
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with("ready"), "{line}");
+        Self(child)
+    }
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        let _ended = self.0.kill();
+        let _ended = self.0.wait();
+    }
+}
+
+/// An access token as a workload gets it.
+async fn token(url: &str, authority: &Authority, kind: TokenKind) -> String {
+    let asked = kind.request();
+    let credential = STANDARD.encode(format!("{}:{}", asked.client, asked.secret));
+    let request = Request::post(format!("{url}/token"))
+        .header(AUTHORIZATION, format!("Basic {credential}"))
+        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body(Bytes::from_static(asked.body.as_bytes()))
+        .unwrap();
+    let answer = Caller::new(authority.certificate()).exchange(request).await.unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&answer.body()).unwrap();
+    answer["access_token"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test]
@@ -109,4 +160,86 @@ async fn rotation_needs_no_restart() {
     tokio::time::sleep(Duration::from_millis(150)).await;
     assert_eq!(code(&authenticator, &issuer).await, "ok", "the new key was fetched");
     assert_eq!(issuer.asked().keys, before.keys + 1, "once");
+}
+
+/// Within ten seconds, since it happens in the background.
+async fn becomes(authenticator: &Authenticator, token: &str, url: &str, expected: &str) {
+    let mut last = "";
+    for _ in 0..200 {
+        last = shown(authenticator, token, url, "analyst").await;
+        if last == expected {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("never {expected}, but {last}");
+}
+
+#[tokio::test]
+async fn a_real_provider_may_be_down_come_back_with_other_keys_and_rotate_them() {
+    let real = real::install(&mut |line| eprintln!("{line}")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new("ours").unwrap();
+    let Identity { certificate, key, .. } = authority.issue(&["127.0.0.1"]).unwrap();
+    for (name, text) in [("tls.crt", &certificate), ("tls.key", &key)] {
+        std::fs::write(directory.path().join(name), text).unwrap();
+    }
+    let ca = directory.path().join("ca.pem");
+    std::fs::write(&ca, authority.certificate()).unwrap();
+    let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("https://{listen}");
+    let start = || Provider::start(&real, &url, listen, directory.path());
+    let kinds = [TokenKind::Valid, TokenKind::ValidEs256, TokenKind::ValidEdDsa];
+
+    let provider = start();
+    let before = token(&url, &authority, TokenKind::Valid).await;
+    drop(provider);
+    let settings = settings::Issuer {
+        ca: Some(ca),
+        refresh: Some(1),
+        ..settings::Issuer::new(&url, "bailiwick", Name::new("eu").unwrap())
+    };
+    let timing = Timing {
+        debounce: Duration::from_millis(100),
+        retry: Duration::from_millis(100),
+        ..Timing::default()
+    };
+    let authenticator = Authenticator::with_timing(vec![settings], timing);
+    authenticator.warm_up();
+    assert_eq!(
+        shown(&authenticator, &before, &url, "analyst").await,
+        "issuer-unavailable",
+        "down at the start"
+    );
+
+    let provider = start();
+    let mut tokens = Vec::new();
+    for kind in kinds {
+        let token = token(&url, &authority, kind).await;
+        becomes(&authenticator, &token, &url, "ok").await;
+        tokens.push(token);
+    }
+    assert_eq!(
+        shown(&authenticator, &before, &url, "analyst").await,
+        "key-unknown",
+        "signed by a key that is gone"
+    );
+
+    drop(provider);
+    for token in &tokens {
+        assert_eq!(shown(&authenticator, token, &url, "analyst").await, "ok", "the last good keys serve");
+    }
+    let _rotated = start();
+    // Nobody shows a new token: what was verified is dropped all the same.
+    for old in &tokens {
+        becomes(&authenticator, old, &url, "key-unknown").await;
+    }
+    for kind in kinds {
+        let token = token(&url, &authority, kind).await;
+        becomes(&authenticator, &token, &url, "ok").await;
+    }
+    for kind in [TokenKind::Expired, TokenKind::OtherAudience] {
+        let token = token(&url, &authority, kind).await;
+        assert_ne!(shown(&authenticator, &token, &url, "analyst").await, "ok", "{kind:?}");
+    }
 }

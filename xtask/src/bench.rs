@@ -34,6 +34,8 @@ enum Name {
     Audit,
     /// Connections and traffic under the kernel's guard against none attached. Needs root.
     Guard,
+    /// What a model sends to an allowed region, with all datasets loaded, against no guard attached. Needs root.
+    Egress,
     /// Loading all datasets, compiling them into networks, loading those into the kernel; look-ups. Needs root.
     Regions,
     /// A million flows in the register: memory, disk, writing, reading.
@@ -67,6 +69,13 @@ const GUARD_GOALS: &[(&str, Goal)] = &[
     ("round trips to the model", Goal::RatioAtLeast(0.98)),
     ("connections of an unrelated process", Goal::RatioAtLeast(0.99)),
     ("connections of an unrelated process: processor time, each", Goal::RatioAtMost(1.01)),
+];
+
+/// Against no program attached, in the same run.
+const EGRESS_GOALS: &[(&str, Goal)] = &[
+    ("connections to a region", Goal::RatioAtLeast(0.97)),
+    ("throughput to a region", Goal::RatioAtLeast(0.97)),
+    ("small packets to a region", Goal::RatioAtLeast(0.97)),
 ];
 
 /// What a reload may take, and what the agent may need, with everything imported that can be.
@@ -133,6 +142,21 @@ impl Name {
                 cargo: &["bench", "--quiet", "--package", "bailiwick-tests", "--bench", "guard"],
                 unit: "",
                 goals: GUARD_GOALS,
+            },
+            Self::Egress => Bench {
+                name: "egress",
+                cargo: &[
+                    "bench",
+                    "--quiet",
+                    "--package",
+                    "bailiwick-tests",
+                    "--bench",
+                    "guard",
+                    "--",
+                    "egress",
+                ],
+                unit: "",
+                goals: EGRESS_GOALS,
             },
             Self::Register => Bench {
                 name: "register",

@@ -1,11 +1,12 @@
 //! The processes that are measured, seen from the one that tells them what to do.
 
 use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use crate::Measured;
-use crate::place::Place;
+use crate::place::Seat;
 
 /// What a pair does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,12 +17,16 @@ pub(crate) enum Work {
     Trip,
     /// Bytes to the server on one connection, as many as it takes.
     Stream,
+    /// 64 bytes to the server in a UDP packet from a connected socket; nobody answers.
+    Packet,
+    /// The same from a socket that names the server each time.
+    Datagram,
 }
 
 /// What came of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Worked {
-    /// connections, trips or bytes
+    /// connections, trips, bytes or packets
     pub(crate) count: f64,
     /// of them a second
     pub(crate) rate: f64,
@@ -30,7 +35,7 @@ pub(crate) struct Worked {
 }
 
 impl Work {
-    pub(crate) const ALL: [Self; 3] = [Self::Connect, Self::Trip, Self::Stream];
+    pub(crate) const ALL: [Self; 5] = [Self::Connect, Self::Trip, Self::Stream, Self::Packet, Self::Datagram];
 
     /// Its word between the processes.
     pub(crate) fn word(self) -> &'static str {
@@ -38,6 +43,8 @@ impl Work {
             Self::Connect => "connect",
             Self::Trip => "trip",
             Self::Stream => "stream",
+            Self::Packet => "packet",
+            Self::Datagram => "datagram",
         }
     }
 }
@@ -49,9 +56,10 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    pub(crate) fn start(place: &Place, server: &str, caller: &str, port: u16) -> Measured<Self> {
-        let server = End::start(place, "serve", server, port)?;
-        let caller = End::start(place, "call", caller, port)?;
+    /// The server listens at `address`.
+    pub(crate) fn start(server: &Seat, caller: &Seat, address: SocketAddr) -> Measured<Self> {
+        let server = End::start("serve", server, address)?;
+        let caller = End::start("call", caller, address)?;
         Ok(Self { server, caller })
     }
 
@@ -76,9 +84,10 @@ struct End {
 }
 
 impl End {
-    fn start(place: &Place, role: &str, cgroup: &str, port: u16) -> Measured<Self> {
+    fn start(role: &str, seat: &Seat, address: SocketAddr) -> Measured<Self> {
         let mut child = Command::new(std::env::current_exe()?)
-            .args([role, &place.cgroup(cgroup).to_string_lossy(), &port.to_string()])
+            .args([role, &seat.cgroup.to_string_lossy(), &address.to_string()])
+            .args(&seat.namespace)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;

@@ -32,7 +32,7 @@ pub(crate) fn report(place: &Place, row: &Row, work: impl FnOnce() -> Measured<W
     }
     let (unit, scale) = match row.work {
         Work::Stream => ("a megabyte", 1e6),
-        Work::Connect | Work::Trip => ("each", 1.0),
+        Work::Connect | Work::Trip | Work::Packet | Work::Datagram => ("each", 1.0),
     };
     figure(&format!("{}: all programs, {unit}", row.name), total / worked.count * scale, "ns", None);
     Ok(())

@@ -1,13 +1,13 @@
 //! One end of what is measured: a process in its cgroup, on the bench's core, that does as it is told.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, BufRead, ErrorKind, Read, Write, stdin, stdout};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, setns};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -19,27 +19,34 @@ use crate::children::Work;
 
 /// Connections that are made before the server is given a chance to take them; no more than its queue holds.
 const BATCH: usize = 64;
-/// What goes there and back.
+/// What goes there and back, or there in a packet.
 const TRIP: usize = 64;
 /// What is written at once.
 const PIECE: usize = 64 * 1024;
 
-/// `serve CGROUP PORT` or `call CGROUP PORT`.
+/// `serve CGROUP ADDRESS [NAMESPACE]` or `call CGROUP ADDRESS [NAMESPACE]`.
 pub(crate) fn run(arguments: &[String]) -> Measured<()> {
-    let [role, cgroup, port] = arguments else { return Err("role, cgroup, port".into()) };
+    let [role, cgroup, address, namespace @ ..] = arguments else {
+        return Err("role, cgroup, address".into());
+    };
     set_pdeathsig(Signal::SIGKILL)?;
+    if let [namespace] = namespace {
+        setns(File::open(namespace)?, CloneFlags::CLONE_NEWNET)?;
+    }
     // Before any socket: a socket's cgroup is the one that its maker was in.
     fs::write(format!("{cgroup}/cgroup.procs"), "0")?;
     let mut core = CpuSet::new();
     core.set(std::thread::available_parallelism().map_or(1, usize::from) - 1)?;
     // A machine that forbids it is a machine with more noise.
     let _ = sched_setaffinity(Pid::from_raw(0), &core);
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse()?));
+    let address = address.parse()?;
     if role == "serve" { serve(address) } else { call(address) }
 }
 
 fn serve(address: SocketAddr) -> Measured<()> {
     let listener = TcpListener::bind(address)?;
+    // Packets are dropped where its queue is full: what is measured is that they are sent.
+    let _sink = UdpSocket::bind(address)?;
     say(&[])?;
     while let Some((work, _)) = order()? {
         let before = processor_seconds()?;
@@ -58,6 +65,7 @@ fn serve(address: SocketAddr) -> Measured<()> {
                 let mut bytes = vec![0; 4 * PIECE];
                 while caller.read(&mut bytes)? > 0 {}
             }
+            Work::Packet | Work::Datagram => {}
         }
         if work != Work::Connect {
             // The word "stop", which needs no watching for where a connection ends by itself.
@@ -103,6 +111,8 @@ fn call(address: SocketAddr) -> Measured<()> {
             Work::Connect => connect(address, length)?,
             Work::Trip => trip(address, length)?,
             Work::Stream => stream(address, length)?,
+            Work::Packet => packets(address, length, true)?,
+            Work::Datagram => packets(address, length, false)?,
         };
         #[allow(clippy::cast_precision_loss, reason = "counts of a quarter of a second")]
         let count = count as f64;
@@ -155,6 +165,27 @@ fn stream(address: SocketAddr, length: Duration) -> io::Result<u64> {
     while Instant::now() < until {
         connection.write_all(&piece)?;
         count += PIECE as u64;
+    }
+    Ok(count)
+}
+
+fn packets(address: SocketAddr, length: Duration, connected: bool) -> io::Result<u64> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    if connected {
+        socket.connect(address)?;
+    }
+    let until = Instant::now() + length;
+    let mut count = 0;
+    let bytes = [7; TRIP];
+    while Instant::now() < until {
+        for _ in 0..BATCH {
+            if connected {
+                socket.send(&bytes)?
+            } else {
+                socket.send_to(&bytes, address)?
+            };
+            count += 1;
+        }
     }
     Ok(count)
 }

@@ -1,14 +1,16 @@
-//! # bench guard: what the kernel's guard costs those it lets pass
+//! # bench guard, bench egress: what the kernel's guard costs those it lets pass
 //!
 //! ```text
 //!   proxy's cgroup   caller ──┐                    ┌──▶ model     model's cgroup, the guarded port
 //!                             ├── 127.0.0.1 ───────┤
 //!   other cgroup     caller ──┘                    └──▶ bystander other cgroup, a port of its own
+//!
+//!   model's cgroup   caller ───── 198.51.100.2 ───────▶ server    another host: a namespace outside of the guard's cgroups
 //! ```
 //!
-//! The same four processes are measured in turn without any program of Bailiwick's attached and with the whole guard
-//! attached over a policy of ten thousand networks: A B, B A, A B … Medians of the rounds make a figure and its
-//! baseline. All of it happens in a network and a mount namespace of the bench's own and in a cgroup subtree that it
+//! The same processes are measured in turn without any program of Bailiwick's attached and with the whole guard
+//! attached: A B, B A, A B … On the way in the policy has ten thousand networks; on the way out (`egress`) it has those of
+//! the EEA by all real datasets, and the other host's. Medians of the rounds make a figure and its baseline. All of it happens in a network and a mount namespace of the bench's own and in a cgroup subtree that it
 //! makes: the guard is attached *there*, and nothing else on the machine is touched.
 //!
 //! Both ends run on one core, and connections are made in batches: what is measured is work and not the time that
@@ -23,13 +25,16 @@
 
 mod children;
 mod counted;
+mod datasets;
 mod ends;
 mod place;
 
 use std::error::Error;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use children::{Pair, Work, Worked};
+use ipnet::IpNet;
 use place::Place;
 
 /// The bench's result.
@@ -56,9 +61,11 @@ enum Who {
     Guarded,
     /// Two that have nothing to do with either.
     Unrelated,
+    /// The model's, and a server's on another host in an allowed region.
+    Leaving,
 }
 
-const ROWS: [Row; 4] = [
+const WAY_IN: [Row; 4] = [
     Row { name: "connections to the model", unit: "1/s", who: Who::Guarded, work: Work::Connect },
     Row { name: "throughput to the model", unit: "MB/s", who: Who::Guarded, work: Work::Stream },
     Row { name: "round trips to the model", unit: "1/s", who: Who::Guarded, work: Work::Trip },
@@ -70,25 +77,37 @@ const ROWS: [Row; 4] = [
     },
 ];
 
+const WAY_OUT: [Row; 4] = [
+    Row { name: "connections to a region", unit: "1/s", who: Who::Leaving, work: Work::Connect },
+    Row { name: "throughput to a region", unit: "MB/s", who: Who::Leaving, work: Work::Stream },
+    Row { name: "small packets to a region", unit: "1/s", who: Who::Leaving, work: Work::Packet },
+    Row { name: "unconnected datagrams to a region", unit: "1/s", who: Who::Leaving, work: Work::Datagram },
+];
+
 fn main() -> Measured<()> {
     // cargo bench gives `--bench`; a child of ours has its role as the first argument.
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some("serve" | "call") => ends::run(&arguments),
-        _ => measure(),
+        Some("egress") => measure(&WAY_OUT, datasets::networks()?),
+        _ => measure(&WAY_IN, place::ten_thousand()?),
     }
 }
 
-fn measure() -> Measured<()> {
-    let place = Place::make()?;
-    let mut guarded = Pair::start(&place, place::MODEL, place::PROXY, place::PORT)?;
-    let mut unrelated = Pair::start(&place, place::OTHER, place::OTHER, place::PORT + 1)?;
+fn measure(rows: &[Row; 4], networks: Vec<IpNet>) -> Measured<()> {
+    let place = Place::make(place::rules(networks)?)?;
+    let here = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let (model, other) = (place.seat(place::MODEL), place.seat(place::OTHER));
+    let mut guarded = Pair::start(&model, &place.seat(place::PROXY), here(place::PORT))?;
+    let mut unrelated = Pair::start(&other, &other, here(place::PORT + 1))?;
+    let mut leaving = Pair::start(&place.elsewhere(), &model, Place::far_address())?;
     let mut run = |row: &Row| match row.who {
         Who::Guarded => guarded.work(row.work, LENGTH),
         Who::Unrelated => unrelated.work(row.work, LENGTH),
+        Who::Leaving => leaving.work(row.work, LENGTH),
     };
     // Caches, and what the processes do for the first time.
-    for row in &ROWS {
+    for row in rows {
         run(row)?;
     }
     let mut rounds: [Vec<Round>; 4] = Default::default();
@@ -96,7 +115,7 @@ fn measure() -> Measured<()> {
         let (mut bare, mut under_guard) = (Vec::new(), Vec::new());
         for with_guard in [number % 2 == 1, number % 2 == 0] {
             let guard = if with_guard { Some(place.guard()?) } else { None };
-            for row in &ROWS {
+            for row in rows {
                 let worked = run(row)?;
                 if with_guard { under_guard.push(worked) } else { bare.push(worked) }
             }
@@ -108,11 +127,11 @@ fn measure() -> Measured<()> {
             rounds.push(Round { bare, guarded });
         }
     }
-    for (row, rounds) in ROWS.iter().zip(&rounds) {
+    for (row, rounds) in rows.iter().zip(&rounds) {
         report(row, rounds);
     }
     let guard = place.guard()?;
-    for row in &ROWS {
+    for row in rows {
         run(row)?;
         counted::report(&place, row, || run(row))?;
     }
@@ -142,7 +161,7 @@ fn report(row: &Row, rounds: &[Round]) {
     figure(row.name, rate * scale, row.unit, Some(bare * scale));
     let (name, scale, unit) = match row.work {
         Work::Stream => ("a megabyte", 1e9, "us"),
-        Work::Connect | Work::Trip => ("each", 1e6, "us"),
+        Work::Connect | Work::Trip | Work::Packet | Work::Datagram => ("each", 1e6, "us"),
     };
     let (cost, bare) = of(|worked| worked.processor_seconds_each);
     let scale = if row.work == Work::Stream { scale * 1e3 } else { scale };

@@ -1,12 +1,14 @@
 //! Where the bench happens: namespaces and a cgroup subtree of its own, and the guard that is put over it.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bailiwick_kernel::{Guard, Rules, Scope, ScopeKind, Site, Status, release, status};
 use bailiwick_policy::{EgressPolicy, Mode, Name};
+use bailiwick_tests::net_namespace::NetNamespace;
 use ipnet::{IpNet, Ipv4Net};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
@@ -22,26 +24,38 @@ pub(crate) const PORT: u16 = 8000;
 
 /// How many networks the model may send to: that of a group of countries, aggregated.
 const NETWORKS: usize = 10_000;
+/// This end's address on the way to another host, and that host's.
+const NEAR: &str = "198.51.100.1/24";
+const FAR: &str = "198.51.100.2/24";
 
 /// Removed when dropped.
 pub(crate) struct Place {
     site: Site,
     rules: Rules,
     directory: tempfile::TempDir,
+    far: NetNamespace,
+}
+
+/// Where a process is.
+pub(crate) struct Seat {
+    pub(crate) cgroup: PathBuf,
+    /// A path to its network namespace, if that is not the bench's own.
+    pub(crate) namespace: Option<String>,
 }
 
 impl Place {
-    /// Needs root, cgroup2, bpf and iproute2.
-    pub(crate) fn make() -> Measured<Self> {
+    /// Needs root, cgroup2, bpf and iproute2. The guard will be put up over these rules.
+    pub(crate) fn make(rules: Rules) -> Measured<Self> {
         if !nix::unistd::geteuid().is_root() {
             return Err("the guard can only be measured by root".into());
         }
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)?;
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
-        let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
-        if !up.is_ok_and(|status| status.success()) {
-            return Err("`ip link set lo up` failed; install iproute2".into());
-        }
+        let far = NetNamespace::new()?;
+        ip(Command::new("ip"), "link set lo up")?;
+        ip(Command::new("ip"), &format!("link add near type veth peer name far netns {}", far.path()))?;
+        ip(Command::new("ip"), &format!("addr add {NEAR} dev near"))?;
+        ip(Command::new("ip"), "link set near up")?;
         let directory = tempfile::tempdir()?;
         mount(Some("bpf"), directory.path(), Some("bpf"), MsFlags::empty(), None::<&str>)?;
         let cgroup_root = Site::find()
@@ -49,15 +63,33 @@ impl Place {
             .or_else(|error| mounted_cgroup2().ok_or(error))?
             .join(format!("bailiwick-bench-{}", std::process::id()));
         let site = Site { cgroup_root, pins: directory.path().join("bailiwick") };
-        let place = Self { site, rules: rules()?, directory };
+        let place = Self { site, rules, directory, far };
         for cgroup in [PROXY, MODEL, OTHER] {
-            fs::create_dir_all(place.cgroup(cgroup))?;
+            fs::create_dir_all(place.seat(cgroup).cgroup)?;
+        }
+        let Seat { cgroup, .. } = place.elsewhere();
+        fs::create_dir(&cgroup)?;
+        for words in [format!("addr add {FAR} dev far"), "link set far up".to_owned()] {
+            ip(place.far.command("ip", &cgroup)?, &words)?;
         }
         Ok(place)
     }
 
-    pub(crate) fn cgroup(&self, relative: &str) -> PathBuf {
-        self.site.cgroup_root.join(relative)
+    /// In a cgroup of this host.
+    pub(crate) fn seat(&self, relative: &str) -> Seat {
+        Seat { cgroup: self.site.cgroup_root.join(relative), namespace: None }
+    }
+
+    /// On another host, which no hook of the guard sees.
+    pub(crate) fn elsewhere(&self) -> Seat {
+        let mut cgroup = self.site.cgroup_root.clone().into_os_string();
+        cgroup.push("-far");
+        Seat { cgroup: cgroup.into(), namespace: Some(self.far.path()) }
+    }
+
+    /// That host's address.
+    pub(crate) fn far_address() -> SocketAddr {
+        SocketAddr::from(([198, 51, 100, 2], PORT))
     }
 
     /// Attaches the whole guard and makes sure that it stands.
@@ -90,22 +122,35 @@ impl Drop for Place {
         let _ = release(&self.site);
         // The children end with their parent's pipes, and a cgroup empties a moment after its last process.
         let deadline = Instant::now() + Duration::from_secs(3);
-        while let Err(error) = remove_tree(&self.site.cgroup_root) {
-            if Instant::now() > deadline {
-                eprintln!("left behind: {}: {error}", self.site.cgroup_root.display());
-                break;
+        for cgroup in [&self.site.cgroup_root, &self.elsewhere().cgroup] {
+            while let Err(error) = remove_tree(cgroup) {
+                if Instant::now() > deadline {
+                    eprintln!("left behind: {}: {error}", cgroup.display());
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(10));
             }
-            std::thread::sleep(Duration::from_millis(10));
         }
         let _ = umount2(self.directory.path(), MntFlags::MNT_DETACH);
     }
 }
 
-/// A model that may send to ten thousand networks that cannot be joined, and the proxy.
-fn rules() -> Measured<Rules> {
-    // Every other /30 of the range that is set aside for benchmarks (RFC 2544).
+fn ip(mut command: Command, words: &str) -> Measured<()> {
+    let done = command.args(words.split(' ')).status();
+    if !done.is_ok_and(|status| status.success()) {
+        return Err(format!("`ip {words}` failed; install iproute2").into());
+    }
+    Ok(())
+}
+
+/// Ten thousand networks that cannot be joined: every other /30 of the range that is set aside for benchmarks (RFC 2544).
+pub(crate) fn ten_thousand() -> Measured<Vec<IpNet>> {
     let range = Ipv4Net::new([198, 18, 0, 0].into(), 15)?;
-    let networks = range.subnets(30)?.step_by(2).take(NETWORKS).map(IpNet::V4).collect();
+    Ok(range.subnets(30)?.step_by(2).take(NETWORKS).map(IpNet::V4).collect())
+}
+
+/// A model that may send to these networks, and the proxy.
+pub(crate) fn rules(networks: Vec<IpNet>) -> Measured<Rules> {
     let egress = |networks: Vec<IpNet>| -> Measured<EgressPolicy> {
         let regions = vec![Name::new("eu")?];
         Ok(EgressPolicy { mode: Mode::Enforce, regions, networks, exceptions: Vec::new() })

@@ -30,10 +30,11 @@ const workload = (name, groups) => ({
   redirect_uris: [],
 });
 
-// Keys are made at each start: nothing to keep, and a restart is a rotation.
+// Keys are made at each start, under ids of their own: nothing to keep, and a restart is a rotation.
+const START = Date.now().toString(36);
 async function signingKey(alg, options) {
   const { privateKey } = await generateKeyPair(alg, { extractable: true, ...options });
-  return { ...await exportJWK(privateKey), alg, use: 'sig', kid: alg.toLowerCase() };
+  return { ...await exportJWK(privateKey), alg, use: 'sig', kid: `${alg.toLowerCase()}-${START}` };
 }
 
 const provider = new Provider(ISSUER, {
