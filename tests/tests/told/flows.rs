@@ -129,7 +129,8 @@ fn every_flow_is_in_the_register_with_its_name_and_what_passed() {
     assert!(named["message"].as_str().unwrap().contains("telemetry.example.com"), "{named}");
     let record = || {
         let shown = world.bailiwick(&["audit", "show", "--json", "--directory", "/var/lib/bailiwick/audit"]);
-        let mut records = shown.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let mut records =
+            shown.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["record"].take());
         records.rfind(|record| record["destination"] == foreign.as_str()).unwrap_or_default()
     };
     let expected = [
