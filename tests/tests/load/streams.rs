@@ -186,12 +186,13 @@ impl Caller {
 
     /// One request; whether its answer began, and how it ended.
     async fn stream(&self) -> (bool, String) {
-        let life = self.shared.life.load(Ordering::SeqCst);
         let mut connection = match timeout(TO_ASK, self.ask()).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => return (false, format!("asking: {:?}", error.kind())),
             Err(_) => return (false, "asking: out of time".to_owned()),
         };
+        // Not before: who waited for a connection while the agent was killed has one to the next agent.
+        let life = self.shared.life.load(Ordering::SeqCst);
         self.does("waiting for the answer");
         let mut bytes = vec![0; 16 * 1024];
         let mut began = false;
