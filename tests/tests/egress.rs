@@ -436,6 +436,11 @@ fn an_address_inside_an_address_is_judged_too() {
         Err(Errno::ENETUNREACH),
         "allowed inside and outside"
     );
+    assert_eq!(
+        model.dial(at("64:ff9b::198.51.100.2", 53)),
+        Err(Errno::EPERM),
+        "a resolver that is not named"
+    );
 }
 
 #[test]

@@ -10,8 +10,9 @@
 //!
 //! The same processes are measured in turn without any program of Bailiwick's attached and with the whole guard
 //! attached: A B, B A, A B … On the way in the policy has ten thousand networks; on the way out (`egress`) it has those of
-//! the EEA by all real datasets, and the other host's. Medians of the rounds make a figure and its baseline. All of it happens in a network and a mount namespace of the bench's own and in a cgroup subtree that it
-//! makes: the guard is attached *there*, and nothing else on the machine is touched.
+//! the EEA by all real datasets, and the other host's. Medians of the rounds make a figure and its baseline. All of it
+//! happens in network namespaces and a mount namespace of the bench's own and in a cgroup subtree that it makes: the guard
+//! is attached *there*, and nothing else on the machine is touched.
 //!
 //! Both ends run on one core, and connections are made in batches: what is measured is work and not the time that
 //! a scheduler takes to wake a process on another core, which would hide the guard's share. For each rate there is
@@ -21,7 +22,7 @@
 //! What a program costs by itself is the kernel's own count (`BPF_ENABLE_STATS`), taken in rounds of its own
 //! since counting costs time too. It includes the two readings of the clock, some 20 to 40 ns a run.
 //!
-//! What it does not say: the cost of a refusal, of a remote model, of IPv6, of other kernels.
+//! What it does not say: the cost of a refusal, of a remote model, of IPv6, of a real network card, of other kernels.
 
 mod children;
 mod counted;
