@@ -4,7 +4,7 @@ use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use bailiwick_abi::{Hook, Kind, Mode, Reason, Scope};
 
 use crate::{
-    flow,
+    flow::{self, Amount},
     packet::{Ends, TCP, UDP},
     report::{self, PASS, Site},
     scope,
@@ -49,40 +49,47 @@ pub(crate) fn towards(ctx: &SockAddrContext, family: Family, hook: Hook) -> i32 
     let Ok(kind) = Kind::try_from(scope.kind) else {
         return report::refuse(&site, scope.index, Reason::PolicyMissing, &ends);
     };
-    let local = is_local(&ends.destination);
-    let allowed = match kind {
-        Kind::Proxy if local => Ok(()),
-        Kind::Proxy | Kind::Model | Kind::Workload => egress(ctx, &site, &scope, &ends),
-    };
-    let mut outcome = Outcome::Flow;
-    if let Err(reason) = allowed {
-        site.reason = reason;
-        outcome = Outcome::Settle;
+    let cookie = flow::cookie(ctx);
+    if flow::again(&site, scope.index, &ends, cookie, Amount::sent(0)) {
+        return PASS;
     }
+    let local = is_local(&ends.destination);
+    let outcome = match kind {
+        Kind::Proxy if local => Outcome::Pass,
+        Kind::Proxy | Kind::Model | Kind::Workload => egress(ctx, &mut site, &scope, &ends, local),
+    };
     // Whether talk inside the host is a flow is known at the packet.
-    if !local && (outcome == Outcome::Flow || mode(&scope) != Mode::Enforce) {
-        let despite =
-            if outcome == Outcome::Settle && mode(&scope) == Mode::Shadow { site.reason.tag() } else { 0 };
-        flow::opened(ctx, &site, scope.index, &ends, despite);
+    if !local && (outcome != Outcome::Settle || mode(&scope) != Mode::Enforce) {
+        let mut amount = Amount::sent(0);
+        if outcome == Outcome::Flow {
+            amount = amount.allowed();
+        } else if outcome == Outcome::Settle && mode(&scope) == Mode::Shadow {
+            amount = amount.despite(site.reason.tag());
+        }
+        flow::open(&site, scope.index, &ends, cookie, amount);
     }
     report::settle(&site, &scope, outcome, &ends)
 }
 
 #[inline(always)]
-fn egress(ctx: &SockAddrContext, site: &Site<true>, scope: &Scope, ends: &Ends) -> Result<(), Reason> {
+fn egress(ctx: &SockAddrContext, site: &mut Site<true>, scope: &Scope, ends: &Ends, local: bool) -> Outcome {
     if ends.protocol != TCP && ends.protocol != UDP {
-        return Err(Reason::ProtocolNotAllowed);
+        site.reason = Reason::ProtocolNotAllowed;
+        return Outcome::Settle;
     }
-    let local = is_local(&ends.destination);
     // Whether a local TCP peer is in the same slice is known when the packet leaves (egress.rs).
     if local && ends.protocol == TCP {
-        return Ok(());
+        return Outcome::Pass;
     }
-    let outcome = verdict(&site.settings, scope, &ends.destination, ends.destination_port, local);
-    let answers_a_peer = || {
-        scope.has_peers != 0
-            && ends.protocol == UDP
-            && is_peer(&site.settings, scope, &ends.destination, own_port(ctx))
+    let Err(reason) = verdict(&site.settings, scope, &ends.destination, ends.destination_port, local) else {
+        return Outcome::Flow;
     };
-    if outcome.is_err() && answers_a_peer() { Ok(()) } else { outcome }
+    let answers_a_peer = scope.has_peers != 0
+        && ends.protocol == UDP
+        && is_peer(&site.settings, scope, &ends.destination, own_port(ctx));
+    if answers_a_peer {
+        return Outcome::Answer;
+    }
+    site.reason = reason;
+    Outcome::Settle
 }

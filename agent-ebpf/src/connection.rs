@@ -20,27 +20,34 @@ const STATE_LISTEN: u32 = 10;
 /// `SOCK_STREAM` of linux/net.h; a raw socket can have TCP's number, too.
 const STREAM: u32 = 1;
 
-/// The packet's own socket: the one that it came to, or that sent it.
+/// The packet's own socket, if it has one: the one that it came to, or that sent it. No `Option`, because the compiler
+/// then moves the state that is not there about, and the verifier refuses a register that nothing was written to.
 #[derive(Clone, Copy)]
 pub(crate) struct Socket {
-    /// Not null.
+    /// Null where there is none.
     socket: *mut bpf_sock,
+    /// 0 where there is none.
     state: u32,
 }
 
 impl Socket {
     /// The kernel sets it for both packet hooks; without one nothing is remembered.
     #[inline(always)]
-    pub(crate) fn of(ctx: &SkBuffContext) -> Option<Self> {
+    pub(crate) fn of(ctx: &SkBuffContext) -> Self {
         // SAFETY: the program's context; null is checked before it is read.
         unsafe {
             let socket: *mut bpf_sock =
                 core::ptr::read_volatile(&raw const (*ctx.skb.skb).__bindgen_anon_2.sk);
-            if socket.is_null() {
-                return None;
-            }
-            Some(Self { socket, state: core::ptr::read_volatile(&raw const (*socket).state) })
+            let state =
+                if socket.is_null() { 0 } else { core::ptr::read_volatile(&raw const (*socket).state) };
+            Self { socket, state }
         }
+    }
+
+    /// Whether it can hold a connection of its own: it is there, and no listener.
+    #[inline(always)]
+    pub(crate) fn is_one_end(self) -> bool {
+        !self.socket.is_null() && !self.listens()
     }
 
     /// Whether it is a listener.
@@ -55,9 +62,12 @@ impl Socket {
         self.state == STATE_SYN_SENT
     }
 
-    /// Remembers that its connection is allowed: [`Cache::ALLOWED`] or [`Cache::COUNTED`].
+    /// Remembers what was found of its connection: [`Cache::ALLOWED`], [`Cache::COUNTED`] or [`Cache::LOOKED_AT`].
     #[inline(always)]
     pub(crate) fn allow(self, cookie: u64, epoch: u32, finding: u32) {
+        if !self.is_one_end() {
+            return;
+        }
         // SAFETY: not null; the result is checked before it is read.
         let is_connection = unsafe {
             let full = bpf_sk_fullsock(self.socket);
@@ -65,21 +75,32 @@ impl Socket {
                 && core::ptr::read_volatile(&raw const (*full).protocol) as u8 == TCP
                 && core::ptr::read_volatile(&raw const (*full).type_) == STREAM
         };
-        if is_connection
-            && !self.listens()
-            && let Some(slot) = Cache::CONNECTIONS.slot(cookie, epoch)
-        {
+        if is_connection && let Some(slot) = Cache::CONNECTIONS.slot(cookie, epoch) {
             cache::remember(&CONNECTIONS, Cache::CONNECTIONS, slot, finding);
         }
     }
 }
 
-/// What is known of the socket's connection: nothing (0), [`Cache::ALLOWED`] or [`Cache::COUNTED`].
+/// What is known of the socket's connection: nothing (0), [`Cache::ALLOWED`], [`Cache::COUNTED`] or [`Cache::LOOKED_AT`].
 #[inline(always)]
 pub(crate) fn known(cookie: u64, epoch: u32) -> u32 {
     Cache::CONNECTIONS
         .slot(cookie, epoch)
         .map_or(0, |slot| cache::recall(&CONNECTIONS, Cache::CONNECTIONS, slot))
+}
+
+/// What was found of the socket's last connection does not hold for the one that it tries now.
+#[inline(always)]
+pub(crate) fn forget(cookie: u64, epoch: u32) {
+    if let Some(slot) = Cache::CONNECTIONS.slot(cookie, epoch) {
+        cache::remember(&CONNECTIONS, Cache::CONNECTIONS, slot, 0);
+    }
+}
+
+/// Whether what is known of a connection is that the policy allowed where it goes, and not who is at its other end.
+#[inline(always)]
+pub(crate) fn is_flow(known: u32) -> bool {
+    known == Cache::COUNTED || known == Cache::LOOKED_AT
 }
 
 /// The cookie of the packet's own socket; 0 where there is none.

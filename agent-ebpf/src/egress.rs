@@ -7,7 +7,7 @@ use crate::{
     connection::{self, Socket},
     flow::{self, Amount},
     head,
-    packet::{Ends, TCP, is_plain_tcp, parse},
+    packet::{Ends, TCP, has_payload, is_plain_tcp, parse},
     peer,
     report::{self, PASS, Site},
     scope,
@@ -23,14 +23,12 @@ pub(crate) fn egress(ctx: SkBuffContext) -> i32 {
     let socket = Socket::of(&ctx);
     let plain_tcp = is_plain_tcp(&ctx);
     let cookie = connection::cookie(&ctx);
-    if let Some(socket) = socket
-        && plain_tcp
-        && !socket.opens()
-        && !socket.listens()
-    {
-        let known = connection::known(cookie, settings.epoch);
+    let mut known = 0;
+    if plain_tcp && socket.is_one_end() && !socket.opens() {
+        known = connection::known(cookie, settings.epoch);
         if known == Cache::ALLOWED
-            || known == Cache::COUNTED && flow::more(cookie, settings.generation, Amount::sent(ctx.len()))
+            || (known == Cache::COUNTED || known == Cache::LOOKED_AT && !has_payload(&ctx))
+                && flow::more(cookie, settings.generation, Amount::sent(ctx.len()))
         {
             return PASS;
         }
@@ -41,36 +39,64 @@ pub(crate) fn egress(ctx: SkBuffContext) -> i32 {
     }
     // A listener sends nothing but its half of the handshake, without a byte of anybody's, and a model's listener only
     // to those whose first packet was let in.
-    if plain_tcp && scope::is(&scope, Kind::Model) && socket.is_some_and(Socket::listens) {
+    if plain_tcp && scope::is(&scope, Kind::Model) && socket.listens() {
         return PASS;
     }
     let mut site = Site::<false> { hook: Hook::Egress, settings, cgroup_id, reason: Reason::PolicyMissing };
     let mut ends = Ends::UNKNOWN;
-    let outcome = decide(&mut site, &ctx, &scope, &mut ends);
-    let is_flow = outcome == Outcome::Flow || outcome == Outcome::Settle && mode(&scope) == Mode::Shadow;
-    if is_flow {
-        let despite = if outcome == Outcome::Flow { 0 } else { site.reason.tag() };
-        flow::count(&site, scope.index, &ends, cookie, Amount::sent(ctx.len()).despite(despite));
-        if head::sent(&ctx, &site, scope.index, &ends, cookie) {
-            return report::settle(&site, &scope, outcome, &ends);
-        }
+    let asked = Asked { cookie, known };
+    let outcome = decide(&mut site, &ctx, &scope, &mut ends, &asked);
+    if outcome == Outcome::Again && ends.protocol != TCP && ends.destination_port != head::DNS_PORT {
+        return PASS;
     }
-    if (is_flow || outcome != Outcome::Settle)
-        && ends.protocol == TCP
-        && let Some(socket) = socket
-    {
-        let finding = if is_flow { Cache::COUNTED } else { Cache::ALLOWED };
+    let mut finding = Cache::ALLOWED;
+    let is_despite = outcome == Outcome::Settle && mode(&scope) == Mode::Shadow;
+    if is_despite || outcome == Outcome::Flow || outcome == Outcome::Again {
+        let amount = Amount::sent(ctx.len());
+        if outcome != Outcome::Again {
+            let amount = if is_despite { amount.despite(site.reason.tag()) } else { amount.allowed() };
+            flow::count(&site, scope.index, &ends, cookie, amount);
+        }
+        let more = head::sent(&ctx, &site, scope.index, &ends, cookie);
+        finding = if more { Cache::LOOKED_AT } else { Cache::COUNTED };
+    } else if outcome == Outcome::Settle {
+        if socket.opens() {
+            connection::forget(cookie, settings.epoch);
+        }
+        return report::settle(&site, &scope, outcome, &ends);
+    }
+    if ends.protocol == TCP {
         socket.allow(cookie, settings.epoch, finding);
     }
     report::settle(&site, &scope, outcome, &ends)
 }
 
+/// What is known of the packet's socket.
+struct Asked {
+    cookie: u64,
+    /// What is known of its connection.
+    known: u32,
+}
+
 /// Not inlined, see [`Outcome`].
 #[inline(never)]
-fn decide(site: &mut Site<false>, ctx: &SkBuffContext, scope: &Scope, ends: &mut Ends) -> Outcome {
+fn decide(
+    site: &mut Site<false>,
+    ctx: &SkBuffContext,
+    scope: &Scope,
+    ends: &mut Ends,
+    asked: &Asked,
+) -> Outcome {
     if let Err(reason) = parse(ctx, ends) {
         site.reason = reason;
         return Outcome::Settle;
+    }
+    // In shadow mode, a connection is remembered that the policy does not allow.
+    if connection::is_flow(asked.known) && mode(scope) != Mode::Shadow {
+        return Outcome::Flow;
+    }
+    if !by_loopback(ctx) && flow::again(site, scope.index, ends, asked.cookie, Amount::sent(ctx.len())) {
+        return Outcome::Again;
     }
     let local = by_loopback(ctx) || is_local(&ends.destination);
     if mode(scope) == Mode::Monitor {

@@ -11,7 +11,7 @@ use aya_ebpf::{
     },
     programs::SockAddrContext,
 };
-use bailiwick_abi::{Counter, Flow, FlowRecord, Fold, FoldKey};
+use bailiwick_abi::{Address, Counter, Flow, FlowRecord, Fold, FoldKey};
 
 use crate::{
     maps::{FLOWS, FOLDED, OBSERVED},
@@ -24,6 +24,7 @@ use crate::{
 pub(crate) struct Amount(u64);
 
 const RECEIVED: u64 = 1 << 32;
+const ALLOWED: u64 = 1 << 33;
 const REASON_AT: u32 = 40;
 
 impl Amount {
@@ -45,6 +46,17 @@ impl Amount {
         Self(self.0 | (reason as u64) << REASON_AT)
     }
 
+    /// And the policy allows it: asked again for the same, [`again`] answers.
+    #[inline(always)]
+    pub(crate) fn allowed(self) -> Self {
+        Self(self.0 | ALLOWED)
+    }
+
+    #[inline(always)]
+    fn is_allowed(self) -> bool {
+        self.0 & ALLOWED != 0
+    }
+
     #[inline(always)]
     fn is_received(self) -> bool {
         self.0 & RECEIVED != 0
@@ -56,12 +68,83 @@ impl Amount {
     }
 }
 
-/// A process named a destination and was let go, though there was a reason to refuse it (0 for none).
+/// The cookie of the socket of a system call.
 #[inline(always)]
-pub(crate) fn opened(ctx: &SockAddrContext, site: &Site<true>, index: u32, ends: &Ends, despite: u8) {
+pub(crate) fn cookie(ctx: &SockAddrContext) -> u64 {
     // SAFETY: the program's context.
-    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
-    open(site, index, ends, cookie, Amount::sent(0).despite(despite));
+    unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
+}
+
+/// What was allowed before under the policy in force, between the same ends, is allowed and counted again; false where that is
+/// not known on this CPU.
+///
+/// The scope must be the asking one: a socket that was handed on is held to the policy of its slice at the packet, and to that
+/// of the process at the call.
+#[inline(always)]
+pub(crate) fn again<const CALL: bool>(
+    site: &Site<CALL>,
+    index: u32,
+    ends: &Ends,
+    cookie: u64,
+    amount: Amount,
+) -> bool {
+    let (address, port) = other_end(ends, amount);
+    let Some(flow) = FLOWS.get_ptr_mut(slot(ends, cookie, address, port)) else {
+        return false;
+    };
+    // SAFETY: a live, aligned map value of this CPU's own.
+    unsafe {
+        if (*flow).begun != (&raw const (*flow).ready).read_volatile()
+            || (*flow).epoch != site.settings.epoch
+            || (*flow).reason != 0
+            || !is_between(flow, index, ends, cookie, address, port)
+        {
+            return false;
+        }
+        if CALL {
+            report::increase(&raw mut (*flow).opened, 1);
+        } else {
+            add(flow, amount);
+        }
+    }
+    true
+}
+
+/// Of what is sent, the destination; of what is received, the source.
+#[inline(always)]
+fn other_end(ends: &Ends, amount: Amount) -> (&Address, u16) {
+    if amount.is_received() {
+        (&ends.source, ends.source_port)
+    } else {
+        (&ends.destination, ends.destination_port)
+    }
+}
+
+#[inline(always)]
+fn slot(ends: &Ends, cookie: u64, address: &Address, port: u16) -> u32 {
+    Flow::slot(cookie, if ends.protocol == TCP { 0 } else { address.0[3] ^ (port as u32) << 3 })
+}
+
+/// # Safety
+/// `flow` must point to a live, aligned map value.
+#[inline(always)]
+unsafe fn is_between(
+    flow: *const Flow,
+    index: u32,
+    ends: &Ends,
+    cookie: u64,
+    address: &Address,
+    port: u16,
+) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        cookie != 0
+            && (*flow).cookie == cookie
+            && (*flow).scope == index
+            && (*flow).port == port
+            && (*flow).protocol == ends.protocol
+            && is_equal(&raw const (*flow).address.0, &address.0)
+    }
 }
 
 /// A packet more of a connection that is counted already; false where its place is another's, or not there.
@@ -112,7 +195,7 @@ pub(crate) fn count(site: &Site<false>, index: u32, ends: &Ends, cookie: u64, am
 
 /// Counts a system call that names the other end. Apart from the packets: their programs may not ask for the process.
 #[inline(never)]
-fn open(site: &Site<true>, index: u32, ends: &Ends, cookie: u64, amount: Amount) {
+pub(crate) fn open(site: &Site<true>, index: u32, ends: &Ends, cookie: u64, amount: Amount) {
     let Some((flow, slot)) = place(site, index, ends, cookie, amount) else {
         return;
     };
@@ -140,13 +223,8 @@ fn place<const CALL: bool>(
     if cookie == 0 {
         return None;
     }
-    let (address, port) = if amount.is_received() {
-        (&ends.source, ends.source_port)
-    } else {
-        (&ends.destination, ends.destination_port)
-    };
-    let other_end = if ends.protocol == TCP { 0 } else { address.0[3] ^ (port as u32) << 3 };
-    let slot = Flow::slot(cookie, other_end);
+    let (address, port) = other_end(ends, amount);
+    let slot = slot(ends, cookie, address, port);
     let flow = FLOWS.get_ptr_mut(slot)?;
     // SAFETY: a live, aligned map value of this CPU's own.
     unsafe {
@@ -154,13 +232,9 @@ fn place<const CALL: bool>(
             report::count(Counter::LostObservations);
             return None;
         }
-        let is_same = (*flow).cookie == cookie
-            && (*flow).generation == site.settings.generation
-            && (*flow).scope == index
-            && (*flow).port == port
-            && (*flow).protocol == ends.protocol
+        let is_same = (*flow).generation == site.settings.generation
             && (*flow).reason == amount.reason()
-            && is_equal(&raw const (*flow).address.0, &address.0);
+            && is_between(flow, index, ends, cookie, address, port);
         if !is_same {
             if (*flow).cookie != 0 {
                 tell(flow, slot, FlowRecord::ENDED, 0, 0);
@@ -178,6 +252,7 @@ fn place<const CALL: bool>(
             (&raw mut (*flow).port).write_volatile(port);
             (&raw mut (*flow).protocol).write_volatile(ends.protocol);
             (&raw mut (*flow).reason).write_volatile(amount.reason());
+            (&raw mut (*flow).epoch).write_volatile(0);
             let comm = (&raw mut (*flow).comm).cast::<u64>();
             comm.write_volatile(0);
             comm.add(1).write_volatile(0);
@@ -187,6 +262,9 @@ fn place<const CALL: bool>(
             (&raw mut (*flow).received_bytes).write_volatile(0);
             (&raw mut (*flow).received_packets).write_volatile(0);
             (&raw mut (*flow).ready).write_volatile(turn);
+        }
+        if amount.is_allowed() {
+            (&raw mut (*flow).epoch).write_volatile(site.settings.epoch);
         }
     }
     Some((flow, slot))

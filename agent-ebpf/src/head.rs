@@ -16,7 +16,7 @@ use crate::{
     report::{self, Site},
 };
 
-const DNS_PORT: u16 = 53;
+pub(crate) const DNS_PORT: u16 = 53;
 
 /// Looks at what is sent. True while there is more to look at, so that the connection is not to be remembered yet.
 #[inline(always)]
@@ -30,20 +30,18 @@ pub(crate) fn sent(ctx: &SkBuffContext, site: &Site<false>, index: u32, ends: &E
     }
     if ends.opening() {
         // SYN takes a number of its own; with fast open, data comes with it.
-        let head = Head { sent: ends.sequence.wrapping_add(1), received: 0 };
-        let _ = HEADS.insert(&cookie, &head, 0);
+        begin(cookie, ends.sequence.wrapping_add(1));
         if !ends.empty() {
             capture(ctx, site, index, ends, Piece { cookie, offset: 0, sent: true });
         }
         return true;
     }
-    // SAFETY: copied at once.
-    let Some(head) = (unsafe { HEADS.get(&cookie) }).copied() else {
+    let Some(head) = Place::of(cookie) else {
         return false;
     };
     let offset = ends.sequence.wrapping_sub(head.sent);
     if !asks_a_resolver && offset >= HeadRecord::LONGEST && offset < u32::MAX / 2 {
-        let _ = HEADS.remove(&cookie);
+        head.end();
         return false;
     }
     if !ends.empty() {
@@ -68,32 +66,75 @@ pub(crate) fn received(
         }
         return false;
     }
-    let Some(head) = HEADS.get_ptr_mut(&cookie) else {
+    let Some(head) = Place::of(cookie) else {
         return false;
     };
     if ends.empty() {
         return true;
     }
     if !answers {
-        let _ = HEADS.remove(&cookie);
+        head.end();
         return false;
     }
-    // SAFETY: a live, aligned map value; the packets of one connection come one after the other.
-    let first = unsafe {
-        if (*head).received == 0 {
-            (*head).received = ends.sequence;
-        }
-        (*head).received
-    };
+    let first = head.first_received(ends.sequence);
     capture(ctx, site, index, ends, Piece { cookie, offset: ends.sequence.wrapping_sub(first), sent: false });
     true
 }
 
-/// Whether the socket's connection is one whose first words are looked at.
+/// From now on, what this socket's connection says first is looked at.
 #[inline(always)]
-pub(crate) fn is_open(cookie: u64) -> bool {
-    // SAFETY: only the presence of the entry is used.
-    unsafe { HEADS.get(&cookie) }.is_some()
+fn begin(cookie: u64, sequence: u32) {
+    if let Some((slot, mark)) = Head::place(cookie)
+        && let Some(head) = HEADS.get_ptr_mut(slot)
+    {
+        // SAFETY: a live, aligned map value.
+        unsafe {
+            (&raw mut (*head).received).write_volatile(0);
+            (&raw mut (*head).sent).write_volatile(Head::word(mark, sequence));
+        }
+    }
+}
+
+/// Where it is known how a connection began.
+#[derive(Clone, Copy)]
+struct Place {
+    /// A live, aligned map value.
+    head: *mut Head,
+    mark: u32,
+    /// The first byte that was sent.
+    sent: u32,
+}
+
+impl Place {
+    /// That of a connection whose first words are looked at.
+    #[inline(always)]
+    fn of(cookie: u64) -> Option<Self> {
+        let (slot, mark) = Head::place(cookie)?;
+        let head = HEADS.get_ptr_mut(slot)?;
+        // SAFETY: a live, aligned map value.
+        let sent = Head::sequence(mark, unsafe { (&raw const (*head).sent).read_volatile() })?;
+        Some(Self { head, mark, sent })
+    }
+
+    /// They are looked at no more.
+    #[inline(always)]
+    fn end(self) {
+        // SAFETY: a live, aligned map value.
+        unsafe { (&raw mut (*self.head).sent).write_volatile(0) };
+    }
+
+    /// The first byte that was received; the one at hand, if there was none yet.
+    #[inline(always)]
+    fn first_received(self, now: u32) -> u32 {
+        // SAFETY: a live, aligned map value; the packets of one connection come one after the other.
+        unsafe {
+            let word = &raw mut (*self.head).received;
+            Head::sequence(self.mark, word.read_volatile()).unwrap_or_else(|| {
+                word.write_volatile(Head::word(self.mark, now));
+                now
+            })
+        }
+    }
 }
 
 /// Which piece of which stream.

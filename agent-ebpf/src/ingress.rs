@@ -7,7 +7,7 @@ use crate::{
     connection::{self, Socket},
     flow::{self, Amount},
     head,
-    packet::{Ends, TCP, is_plain_tcp, parse},
+    packet::{Ends, TCP, has_payload, is_plain_tcp, parse},
     peer,
     report::{self, PASS, Site},
     scope,
@@ -21,13 +21,14 @@ pub(crate) fn ingress(ctx: SkBuffContext) -> i32 {
         return PASS;
     }
     let socket = Socket::of(&ctx);
-    let listening = socket.is_some_and(Socket::listens);
+    let listening = socket.listens();
     let cookie = connection::cookie(&ctx);
     let mut known = 0;
-    if socket.is_some() && !listening && is_plain_tcp(&ctx) {
+    if socket.is_one_end() && is_plain_tcp(&ctx) {
         known = connection::known(cookie, settings.epoch);
         if known == Cache::ALLOWED
-            || known == Cache::COUNTED && flow::more(cookie, settings.generation, Amount::received(ctx.len()))
+            || (known == Cache::COUNTED || known == Cache::LOOKED_AT && !has_payload(&ctx))
+                && flow::more(cookie, settings.generation, Amount::received(ctx.len()))
         {
             return PASS;
         }
@@ -41,36 +42,43 @@ pub(crate) fn ingress(ctx: SkBuffContext) -> i32 {
     let mut ends = Ends::UNKNOWN;
     let by = if listening {
         By::Listener
-    } else if known == Cache::COUNTED || head::is_open(cookie) {
+    } else if connection::is_flow(known) {
         By::Flow
     } else {
         By::Other
     };
-    let outcome = decide(&mut site, &ctx, &scope, &mut ends, by);
-    match outcome {
+    let asked = Asked { cookie, by };
+    let outcome = decide(&mut site, &ctx, &scope, &mut ends, &asked);
+    let amount = Amount::received(ctx.len());
+    let amount = match outcome {
         Outcome::Pass => return PASS,
         Outcome::Refuse => return report::refuse(&site, scope.index, site.reason, &ends),
         Outcome::Settle => return report::settle(&site, &scope, outcome, &ends),
-        Outcome::Allow | Outcome::Flow | Outcome::Despite => {}
-    }
+        Outcome::Flow => amount.allowed(),
+        Outcome::Despite => amount.despite(site.reason.tag()),
+        Outcome::Allow | Outcome::Again | Outcome::Answer => amount,
+    };
     let mut finding = Cache::ALLOWED;
     if outcome != Outcome::Allow {
-        finding = Cache::COUNTED;
-        let despite = if outcome == Outcome::Despite { site.reason.tag() } else { 0 };
-        flow::count(&site, scope.index, &ends, cookie, Amount::received(ctx.len()).despite(despite));
-        if head::received(&ctx, &site, scope.index, &ends, cookie) {
-            return PASS;
+        if outcome != Outcome::Again {
+            flow::count(&site, scope.index, &ends, cookie, amount);
         }
+        let more = head::received(&ctx, &site, scope.index, &ends, cookie);
+        finding = if more { Cache::LOOKED_AT } else { Cache::COUNTED };
     }
-    if ends.protocol == TCP
-        && let Some(socket) = socket
-    {
+    if ends.protocol == TCP {
         socket.allow(cookie, settings.epoch, finding);
     }
     PASS
 }
 
 /// What is known of the socket that hears it.
+struct Asked {
+    cookie: u64,
+    by: By,
+}
+
+/// What its connection is.
 #[repr(u32)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum By {
@@ -84,7 +92,14 @@ enum By {
 
 /// Not inlined, see [`Outcome`].
 #[inline(never)]
-fn decide(site: &mut Site<false>, ctx: &SkBuffContext, scope: &Scope, ends: &mut Ends, by: By) -> Outcome {
+fn decide(
+    site: &mut Site<false>,
+    ctx: &SkBuffContext,
+    scope: &Scope,
+    ends: &mut Ends,
+    asked: &Asked,
+) -> Outcome {
+    let by = asked.by;
     let listening = by == By::Listener;
     let is_model = scope::is(scope, Kind::Model);
     if let Err(reason) = parse(ctx, ends) {
@@ -93,7 +108,7 @@ fn decide(site: &mut Site<false>, ctx: &SkBuffContext, scope: &Scope, ends: &mut
         return if is_model { Outcome::Refuse } else { Outcome::Pass };
     }
     if ends.protocol != TCP {
-        return datagram(site, ctx, scope, ends, is_model);
+        return datagram(site, ctx, scope, ends, asked.cookie);
     }
     if !is_model {
         return observe(site, ctx, scope, ends, by);
@@ -117,6 +132,10 @@ fn decide(site: &mut Site<false>, ctx: &SkBuffContext, scope: &Scope, ends: &mut
     if standing && mode(scope) != Mode::Enforce {
         return observe(site, ctx, scope, ends, by);
     }
+    // Under the policy in force, it was allowed when it was opened.
+    if standing && by == By::Flow {
+        return Outcome::Answer;
+    }
     let local = is_local(&ends.source);
     if standing && verdict(&site.settings, scope, &ends.source, ends.source_port, local).is_ok() {
         return Outcome::Flow;
@@ -131,7 +150,7 @@ fn observe(site: &mut Site<false>, ctx: &SkBuffContext, scope: &Scope, ends: &En
         return Outcome::Pass;
     }
     if mode(scope) != Mode::Shadow {
-        return Outcome::Flow;
+        return Outcome::Answer;
     }
     let local = by_loopback(ctx) || is_local(&ends.source);
     match verdict(&site.settings, scope, &ends.source, ends.source_port, local) {
@@ -185,16 +204,14 @@ fn is_named_peer(site: &Site<false>, ctx: &SkBuffContext, scope: &Scope, ends: &
 
 /// Answers from where the slice may send to, named peers, and talk inside the slice; never to the guarded port.
 #[inline(always)]
-fn datagram(
-    site: &mut Site<false>,
-    ctx: &SkBuffContext,
-    scope: &Scope,
-    ends: &Ends,
-    is_model: bool,
-) -> Outcome {
+fn datagram(site: &mut Site<false>, ctx: &SkBuffContext, scope: &Scope, ends: &Ends, cookie: u64) -> Outcome {
+    let is_model = scope::is(scope, Kind::Model);
     if is_model && scope.port != 0 && ends.destination_port == scope.port {
         site.reason = Reason::NotProxy;
         return Outcome::Refuse;
+    }
+    if !by_loopback(ctx) && flow::again(site, scope.index, ends, cookie, Amount::received(ctx.len())) {
+        return Outcome::Again;
     }
     let local = is_local(&ends.source);
     if mode(scope) == Mode::Monitor {

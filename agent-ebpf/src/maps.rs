@@ -59,8 +59,7 @@ pub(crate) static FLOWS: PerCpuArray<Flow> =
     PerCpuArray::with_max_entries(bailiwick_abi::FLOWS.max_entries, 0);
 
 #[map]
-pub(crate) static HEADS: LruHashMap<u64, Head> =
-    LruHashMap::with_max_entries(bailiwick_abi::HEADS.max_entries, 0);
+pub(crate) static HEADS: Array<Head> = Array::with_max_entries(bailiwick_abi::HEADS.max_entries, 0);
 
 #[map]
 pub(crate) static OBSERVED: RingBuf = RingBuf::with_byte_size(bailiwick_abi::OBSERVED.max_entries, 0);

@@ -123,9 +123,33 @@ pub(crate) fn is_plain_tcp(ctx: &SkBuffContext) -> bool {
     }
 }
 
+/// Of plain TCP ([`is_plain_tcp`]): whether it carries a payload; true where that cannot be told.
+#[inline(always)]
+pub(crate) fn has_payload(ctx: &SkBuffContext) -> bool {
+    let bytes = Bytes::of(ctx);
+    if !bytes.hold(V4_LENGTH + TCP_LENGTH) {
+        return true;
+    }
+    // SAFETY: within the bounds that were just checked.
+    let first: u8 = unsafe { bytes.read(0) };
+    let headers = if first >> 4 == 4 {
+        // SAFETY: as above.
+        V4_LENGTH + tcp_length(unsafe { bytes.read(V4_LENGTH + TCP_WORDS_AT) })
+    } else {
+        if !bytes.hold(V6_LENGTH + TCP_LENGTH) {
+            return true;
+        }
+        // SAFETY: within the bounds that were just checked.
+        V6_LENGTH + tcp_length(unsafe { bytes.read(V6_LENGTH + TCP_WORDS_AT) })
+    };
+    ctx.len() != headers as u32
+}
+
 const V4_LENGTH: usize = 20;
 const V6_LENGTH: usize = 40;
 const TCP_LENGTH: usize = 20;
+/// Where the TCP header says how long it is (RFC 9293, 3.1: Data Offset).
+const TCP_WORDS_AT: usize = 12;
 const UDP_LENGTH: usize = 8;
 
 /// Reads the header into `ends`, as far as it can be read; what is not plain TCP or UDP comes with a reason.
@@ -205,12 +229,18 @@ fn parse_transport<const AT: usize>(bytes: Bytes, length: usize, ends: &mut Ends
     }
     // SAFETY: within the bounds that were just checked.
     let (sequence, words, flags): (u32, u8, u8) =
-        unsafe { (bytes.read(AT + 4), bytes.read(AT + 12), bytes.read(AT + 13)) };
+        unsafe { (bytes.read(AT + 4), bytes.read(AT + TCP_WORDS_AT), bytes.read(AT + 13)) };
     ends.sequence = u32::from_be(sequence);
-    ends.headers = AT as u8 + (words >> 4) * 4;
+    ends.headers = (AT + tcp_length(words)) as u8;
     ends.payload = (length as u32).wrapping_sub(u32::from(ends.headers));
     ends.flags = flags;
     Ok(())
+}
+
+/// The bytes of a TCP header, by the byte that holds its data offset.
+#[inline(always)]
+fn tcp_length(data_offset: u8) -> usize {
+    (data_offset >> 4) as usize * 4
 }
 
 #[inline(always)]

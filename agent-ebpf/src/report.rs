@@ -46,7 +46,10 @@ pub(crate) fn settle<const CALL: bool>(
     ends: &Ends,
 ) -> i32 {
     match outcome {
-        Outcome::Pass | Outcome::Allow | Outcome::Flow | Outcome::Despite => return allow(),
+        Outcome::Again => return PASS,
+        Outcome::Pass | Outcome::Allow | Outcome::Flow | Outcome::Answer | Outcome::Despite => {
+            return allow();
+        }
         Outcome::Refuse => return refuse(site, scope.index, site.reason, ends),
         Outcome::Settle => {}
     }

@@ -17,8 +17,12 @@ pub(crate) enum Outcome {
     Pass = 0,
     /// Let pass, and the whole connection.
     Allow = 1,
-    /// Let pass, and counted: it belongs to what the slice sends to somewhere.
+    /// Let pass by the policy, and to be counted: it belongs to what the slice sends to somewhere.
     Flow = 2,
+    /// The same, and it is counted already.
+    Again = 6,
+    /// To be counted and let pass, though the policy was not asked: what answers a flow.
+    Answer = 7,
     /// The same, though enforcing would have refused it: what answers such a flow.
     Despite = 5,
     /// Not allowed: what becomes of it, the scope's mode says.

@@ -31,12 +31,14 @@ impl Cache {
     /// Of `CGROUPS`: the scope of a cgroup, by its id; see [`Membership`].
     pub const CGROUPS: Self = Self { slot_bits: 14, finding_bits: 12 };
     /// Of `CONNECTIONS`: those that are allowed, by their socket's cookie, which the host gives to one socket only
-    /// (Linux commit cd48bdda4fb8, 5.4). The finding is [`Cache::ALLOWED`] or [`Cache::COUNTED`].
+    /// (Linux commit cd48bdda4fb8, 5.4). The finding is [`Cache::ALLOWED`], [`Cache::COUNTED`] or [`Cache::LOOKED_AT`].
     pub const CONNECTIONS: Self = Self { slot_bits: 18, finding_bits: 2 };
     /// The connection is allowed, and part of no flow that is counted.
     pub const ALLOWED: u32 = 1;
     /// The connection is allowed, and its packets are counted in `FLOWS`.
     pub const COUNTED: u32 = 2;
+    /// The same, and its first words are still looked at (`HEADS`).
+    pub const LOOKED_AT: u32 = 3;
 
     /// Entries of its array.
     #[must_use]

@@ -31,8 +31,8 @@ pub struct Flow {
     pub protocol: u8,
     /// [`crate::Reason`] why enforcing would have refused it; 0 where the policy allows it.
     pub reason: u8,
-    /// Zero.
-    pub padding: u32,
+    /// The [`crate::Settings::epoch`] under which the policy last allowed it; 0 where it did not, or was not asked.
+    pub epoch: u32,
     /// The name of the process that opened it, padded with zeros; all zero on CPUs that saw packets only.
     pub comm: [u8; 16],
     /// System calls that named the other end.
@@ -90,14 +90,53 @@ impl FlowRecord {
     pub const ENDED: u32 = 2;
 }
 
-/// Value of `HEADS`: where the two directions of a TCP connection begin (RFC 9293, initial sequence numbers).
+/// Value of `HEADS`: where the two directions of a TCP connection begin (RFC 9293, initial sequence numbers). Each is a word
+/// of its own that carries the socket's mark ([`Head::place`]), so that another socket in the same place is never taken for
+/// this one.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Head {
-    /// Sequence number of the first byte that is sent.
-    pub sent: u32,
-    /// Sequence number of the first byte that is received; as long as nothing came, 0.
-    pub received: u32,
+    /// Of the first byte that is sent.
+    pub sent: u64,
+    /// Of the first byte that is received.
+    pub received: u64,
+}
+
+impl Head {
+    const SLOT_BITS: u32 = 14;
+    /// Places: connections whose first words can be looked at at the same time.
+    pub const SLOTS: u32 = 1 << Self::SLOT_BITS;
+
+    /// The place of a connection, by its socket's cookie, and the mark of its words there; none for a cookie that is
+    /// zero or too large.
+    #[inline(always)]
+    #[must_use]
+    pub const fn place(cookie: u64) -> Option<(u32, u32)> {
+        let rest = cookie >> Self::SLOT_BITS;
+        if cookie == 0 || rest >= u32::MAX as u64 {
+            return None;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "the last bits are what is wanted, and the rest fits")]
+        let (slot, rest) = (cookie as u32 & (Self::SLOTS - 1), rest as u32);
+        // An empty place has no mark.
+        Some((slot, rest + 1))
+    }
+
+    /// The word for a sequence number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn word(mark: u32, sequence: u32) -> u64 {
+        (mark as u64) << 32 | sequence as u64
+    }
+
+    /// The sequence number in a word, if it bears this mark.
+    #[inline(always)]
+    #[must_use]
+    pub const fn sequence(mark: u32, word: u64) -> Option<u32> {
+        #[expect(clippy::cast_possible_truncation, reason = "the last half is the number")]
+        let sequence = word as u32;
+        if word >> 32 == mark as u64 { Some(sequence) } else { None }
+    }
 }
 
 /// What lies in `OBSERVED` of the first words of a connection, or of a question to a resolver and its answer.
@@ -140,7 +179,7 @@ impl HeadRecord {
 const _: () = {
     assert!(size_of::<Flow>() == 112);
     assert!(size_of::<FlowRecord>() == 136);
-    assert!(size_of::<Head>() == 8);
+    assert!(size_of::<Head>() == 16);
     assert!(size_of::<HeadRecord>() == 48 + HeadRecord::MOST as usize);
     assert!(Flow::SLOTS.is_power_of_two() && HeadRecord::MOST.is_power_of_two());
 };
@@ -156,5 +195,18 @@ mod tests {
         }
         assert_eq!(Flow::slot(5 + u64::from(Flow::SLOTS), 0), Flow::slot(5, 0));
         assert_ne!(Flow::slot(5, 1), Flow::slot(5, 2));
+    }
+
+    #[test]
+    fn the_beginning_of_a_connection_is_of_its_socket_alone() {
+        let (slot, mark) = Head::place(77).unwrap();
+        let word = Head::word(mark, 0);
+        assert_eq!(Head::sequence(mark, word), Some(0));
+        assert_eq!(Head::sequence(mark, 0), None, "an empty place");
+        let (same_slot, other) = Head::place(77 + u64::from(Head::SLOTS)).unwrap();
+        assert_eq!(same_slot, slot);
+        assert_eq!(Head::sequence(other, word), None);
+        assert_eq!(Head::place(0), None);
+        assert_eq!(Head::place(u64::MAX), None);
     }
 }

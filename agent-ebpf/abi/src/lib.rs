@@ -45,7 +45,7 @@ pub use map::{
 pub use tags::{Hook, Kind, Mode, Reason, UnknownTag, Verdict};
 
 /// The version of everything in this crate; pins of different schemas never mix.
-pub const SCHEMA: u32 = 5;
+pub const SCHEMA: u32 = 6;
 
 /// The scope index that means "none".
 pub const NO_SCOPE: u32 = u32::MAX;

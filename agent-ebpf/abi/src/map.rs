@@ -64,7 +64,7 @@ pub const COUNTERS: MapShape = shape::<u32, u64>("COUNTERS", PERCPU_ARRAY, 64);
 /// What goes where at the moment, an array for each CPU; see [`Flow`].
 pub const FLOWS: MapShape = shape::<u32, Flow>("FLOWS", PERCPU_ARRAY, Flow::SLOTS);
 /// The connections whose first words are still to be looked at, by their socket's cookie.
-pub const HEADS: MapShape = shape::<u64, Head>("HEADS", LRU_HASH, 4096);
+pub const HEADS: MapShape = shape::<u32, Head>("HEADS", ARRAY, Head::SLOTS);
 /// [`crate::FlowRecord`] and [`crate::HeadRecord`], told apart by their first word: a buffer of its own, so that what is
 /// merely observed never takes the room of what was refused.
 pub const OBSERVED: MapShape =
