@@ -442,22 +442,3 @@ fn an_address_inside_an_address_is_judged_too() {
         "a resolver that is not named"
     );
 }
-
-#[test]
-fn a_new_policy_holds_for_connections_that_stand() {
-    let stage = Stage::new();
-    let mut model = stage.actor(MODEL);
-    let mut server = friend(&stage);
-    let listener = server.serve_on(at("198.51.100.2", 443));
-    let mut guard = stage.guard(&region(Mode::Enforce));
-    let near = model.dial(at("198.51.100.2", 443)).expect("allowed");
-    let far = server.accept(listener).expect("allowed");
-    model.send(near, b"one").expect("allowed");
-    assert_eq!(server.receive(far).expect("allowed"), b"one");
-    assert_eq!(guard.apply(&closed()).expect("apply"), 2);
-    let _ = model.send(near, b"two");
-    assert_eq!(server.receive(far), Err(Errno::ETIMEDOUT), "no cached verdict outlives its policy");
-    assert_eq!(guard.apply(&region(Mode::Enforce)).expect("apply"), 3);
-    let again = (0..5).find_map(|_| server.receive(far).ok());
-    assert_eq!(again.as_deref(), Some(b"two".as_slice()), "TCP tries again");
-}

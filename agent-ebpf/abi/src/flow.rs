@@ -116,7 +116,10 @@ impl Head {
         if cookie == 0 || rest >= u32::MAX as u64 {
             return None;
         }
-        #[expect(clippy::cast_possible_truncation, reason = "the last bits are what is wanted, and the rest fits")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the last bits are what is wanted, and the rest fits"
+        )]
         let (slot, rest) = (cookie as u32 & (Self::SLOTS - 1), rest as u32);
         // An empty place has no mark.
         Some((slot, rest + 1))

@@ -12,6 +12,15 @@ pub struct Settings {
     pub epoch: u32,
 }
 
+impl Settings {
+    /// The next epoch; never 0, which in a cache means none.
+    #[must_use]
+    pub const fn next_epoch(self) -> u32 {
+        let next = self.epoch.wrapping_add(1);
+        if next == 0 { 1 } else { next }
+    }
+}
+
 /// Key of `SCOPES`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

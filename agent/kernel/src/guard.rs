@@ -105,7 +105,7 @@ impl Guard {
             // Before the switch: a slice that is new is held from the moment on at which its policy is in force.
             links::install(&self.site, &self.programs, &attachments)?;
         }
-        self.maps.switch(Settings { generation, epoch: before.epoch.wrapping_add(1) })?;
+        self.maps.switch(Settings { generation, epoch: before.next_epoch() })?;
         self.rules = rules.clone();
         self.cgroups = cgroups;
         self.inherited.clear();
@@ -154,7 +154,7 @@ impl Guard {
         }
         if moved {
             // After the entries: a cached answer from before is void only once the new one can be found.
-            self.maps.switch(Settings { epoch: settings.epoch.wrapping_add(1), ..settings })?;
+            self.maps.switch(Settings { epoch: settings.next_epoch(), ..settings })?;
         }
         self.cgroups = now;
         if !changed.is_empty() && !self.switch_after_apply {
