@@ -13,6 +13,8 @@ use crate::place::Seat;
 pub(crate) enum Work {
     /// New connections, closed by the server after one byte.
     Connect,
+    /// New connections with one request of 400 bytes each, answered with 1 KB and closed (RFC 9411, 7.2).
+    Request,
     /// 64 bytes there and back on one connection.
     Trip,
     /// Bytes to the server on one connection, as many as it takes.
@@ -24,7 +26,7 @@ pub(crate) enum Work {
 }
 
 /// What came of it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Worked {
     /// connections, trips, bytes or packets
     pub(crate) count: f64,
@@ -35,17 +37,29 @@ pub(crate) struct Worked {
 }
 
 impl Work {
-    pub(crate) const ALL: [Self; 5] = [Self::Connect, Self::Trip, Self::Stream, Self::Packet, Self::Datagram];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Connect, Self::Request, Self::Trip, Self::Stream, Self::Packet, Self::Datagram];
 
     /// Its word between the processes.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Connect => "connect",
+            Self::Request => "request",
             Self::Trip => "trip",
             Self::Stream => "stream",
             Self::Packet => "packet",
             Self::Datagram => "datagram",
         }
+    }
+
+    /// Bytes that the caller of a new connection sends.
+    pub(crate) fn asked(self) -> usize {
+        if self == Self::Request { 400 } else { 1 }
+    }
+
+    /// Bytes that the server sends before it closes.
+    pub(crate) fn answered(self) -> usize {
+        if self == Self::Request { 1024 } else { 0 }
     }
 }
 
@@ -86,7 +100,7 @@ struct End {
 impl End {
     fn start(role: &str, seat: &Seat, address: SocketAddr) -> Measured<Self> {
         let mut child = Command::new(std::env::current_exe()?)
-            .args([role, &seat.cgroup.to_string_lossy(), &address.to_string()])
+            .args([role, &seat.cgroup.to_string_lossy(), &address.to_string(), &seat.core.to_string()])
             .args(&seat.namespace)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

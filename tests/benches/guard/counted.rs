@@ -30,10 +30,7 @@ pub(crate) fn report(place: &Place, row: &Row, work: impl FnOnce() -> Measured<W
         }
         total += nanoseconds;
     }
-    let (unit, scale) = match row.work {
-        Work::Stream => ("a megabyte", 1e6),
-        Work::Connect | Work::Trip | Work::Packet | Work::Datagram => ("each", 1.0),
-    };
+    let (unit, scale) = if row.work == Work::Stream { ("a megabyte", 1e6) } else { ("each", 1.0) };
     figure(&format!("{}: all programs, {unit}", row.name), total / worked.count * scale, "ns", None);
     Ok(())
 }

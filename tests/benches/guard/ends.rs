@@ -24,10 +24,10 @@ const TRIP: usize = 64;
 /// What is written at once.
 const PIECE: usize = 64 * 1024;
 
-/// `serve CGROUP ADDRESS [NAMESPACE]` or `call CGROUP ADDRESS [NAMESPACE]`.
+/// `serve CGROUP ADDRESS CORE [NAMESPACE]` or `call CGROUP ADDRESS CORE [NAMESPACE]`.
 pub(crate) fn run(arguments: &[String]) -> Measured<()> {
-    let [role, cgroup, address, namespace @ ..] = arguments else {
-        return Err("role, cgroup, address".into());
+    let [role, cgroup, address, core, namespace @ ..] = arguments else {
+        return Err("role, cgroup, address, core".into());
     };
     set_pdeathsig(Signal::SIGKILL)?;
     if let [namespace] = namespace {
@@ -35,10 +35,10 @@ pub(crate) fn run(arguments: &[String]) -> Measured<()> {
     }
     // Before any socket: a socket's cgroup is the one that its maker was in.
     fs::write(format!("{cgroup}/cgroup.procs"), "0")?;
-    let mut core = CpuSet::new();
-    core.set(std::thread::available_parallelism().map_or(1, usize::from) - 1)?;
+    let mut cores = CpuSet::new();
+    cores.set(core.parse()?)?;
     // A machine that forbids it is a machine with more noise.
-    let _ = sched_setaffinity(Pid::from_raw(0), &core);
+    let _ = sched_setaffinity(Pid::from_raw(0), &cores);
     let address = address.parse()?;
     if role == "serve" { serve(address) } else { call(address) }
 }
@@ -51,7 +51,7 @@ fn serve(address: SocketAddr) -> Measured<()> {
     while let Some((work, _)) = order()? {
         let before = processor_seconds()?;
         match work {
-            Work::Connect => close_at_once(&listener)?,
+            Work::Connect | Work::Request => answer_and_close(&listener, work)?,
             Work::Trip => {
                 let (mut caller, _) = listener.accept()?;
                 caller.set_nodelay(true)?;
@@ -67,7 +67,7 @@ fn serve(address: SocketAddr) -> Measured<()> {
             }
             Work::Packet | Work::Datagram => {}
         }
-        if work != Work::Connect {
+        if !matches!(work, Work::Connect | Work::Request) {
             // The word "stop", which needs no watching for where a connection ends by itself.
             stdin().lock().read_line(&mut String::new())?;
         }
@@ -76,15 +76,17 @@ fn serve(address: SocketAddr) -> Measured<()> {
     Ok(())
 }
 
-/// Takes connections, reads a byte from each and closes them, until the next order.
-fn close_at_once(listener: &TcpListener) -> Measured<()> {
+/// Takes connections, reads what is asked, answers and closes them, until the next order.
+fn answer_and_close(listener: &TcpListener, work: Work) -> Measured<()> {
+    let (mut asked, answer) = (vec![0; work.asked()], vec![7; work.answered()]);
     listener.set_nonblocking(true)?;
     let standard_input = stdin();
     loop {
         match listener.accept() {
             Ok((mut caller, _)) => {
                 caller.set_nonblocking(false)?;
-                caller.read_exact(&mut [0])?;
+                caller.read_exact(&mut asked)?;
+                caller.write_all(&answer)?;
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 let input = standard_input.as_fd();
@@ -108,7 +110,7 @@ fn call(address: SocketAddr) -> Measured<()> {
         let before = processor_seconds()?;
         let began = Instant::now();
         let count = match work {
-            Work::Connect => connect(address, length)?,
+            Work::Connect | Work::Request => connect(address, length, work)?,
             Work::Trip => trip(address, length)?,
             Work::Stream => stream(address, length)?,
             Work::Packet => packets(address, length, true)?,
@@ -121,19 +123,27 @@ fn call(address: SocketAddr) -> Measured<()> {
     Ok(())
 }
 
-fn connect(address: SocketAddr, length: Duration) -> io::Result<u64> {
+fn connect(address: SocketAddr, length: Duration, work: Work) -> io::Result<u64> {
+    let (asked, mut answer) = (vec![7; work.asked()], vec![0; work.answered() + 1]);
     let until = Instant::now() + length;
     let mut count = 0;
     let mut batch = Vec::with_capacity(BATCH);
     while Instant::now() < until {
         for _ in 0..BATCH {
             let mut connection = TcpStream::connect(address)?;
-            connection.write_all(&[7])?;
+            connection.write_all(&asked)?;
             batch.push(connection);
         }
         for mut connection in batch.drain(..) {
-            if connection.read(&mut [0])? != 0 {
-                return Err(io::Error::other("the server spoke"));
+            let mut heard = 0;
+            while heard < answer.len() {
+                match connection.read(&mut answer[heard..])? {
+                    0 => break,
+                    more => heard += more,
+                }
+            }
+            if heard != work.answered() {
+                return Err(io::Error::other("the server said more or less than it is to"));
             }
             // A reset, so that no socket stays in TIME_WAIT and no port runs out.
             setsockopt(&connection, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?;

@@ -8,16 +8,21 @@
 //!   model's cgroup   caller ───── 198.51.100.2 ───────▶ server    another host: a namespace outside of the guard's cgroups
 //! ```
 //!
-//! The same processes are measured in turn without any program of Bailiwick's attached and with the whole guard
-//! attached: A B, B A, A B … On the way in the policy has ten thousand networks; on the way out (`egress`) it has those of
-//! the EEA by all real datasets, and the other host's. Medians of the rounds make a figure and its baseline. All of it
-//! happens in network namespaces and a mount namespace of the bench's own and in a cgroup subtree that it makes: the guard
-//! is attached *there*, and nothing else on the machine is touched.
+//! The same work is done by turns in three cgroup subtrees: one with no program attached, one with programs that do nothing
+//! wherever the guard has one, and one with the whole guard, whose observations somebody reads. (That programs are
+//! attached elsewhere costs the first a comparison a packet, as on any host whose systemd has a unit with
+//! `IPAddressDeny=`.) On the way in the policy has ten thousand networks; on the way out (`egress`) it has those of the EEA
+//! by all real datasets, and the other host's. Medians of the rounds make a figure and its baseline. All of it happens in
+//! network namespaces and a mount namespace of the bench's own and in cgroup subtrees that it makes: the guard is
+//! attached *there*, and nothing else on the machine is touched.
+//!
+//! The programs that do nothing are the floor: what a hook costs, however little is done there. What the guard's own work
+//! costs is its ratio to them.
 //!
 //! Both ends run on one core, and connections are made in batches: what is measured is work and not the time that
-//! a scheduler takes to wake a process on another core, which would hide the guard's share. For each rate there is
-//! also the processor time of both ends, which other load on the machine disturbs less, and the spread of the rounds,
-//! which says how much of a difference is noise.
+//! a scheduler takes to wake a process on another core, which would hide the guard's share; round trips are also measured
+//! as they are in use, on two cores. For each rate there is also the processor time of both ends, which other load on the
+//! machine disturbs less, and the interval that holds the ratio.
 //!
 //! What a program costs by itself is the kernel's own count (`BPF_ENABLE_STATS`), taken in rounds of its own
 //! since counting costs time too. It includes the two readings of the clock, some 20 to 40 ns a run.
@@ -28,23 +33,24 @@ mod children;
 mod counted;
 mod datasets;
 mod ends;
+mod floor;
 mod place;
+mod reader;
 
 use std::error::Error;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use children::{Pair, Work, Worked};
 use ipnet::IpNet;
-use place::Place;
+use place::{Arm, Place, Seat};
 
 /// The bench's result.
 type Measured<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// Each kind of work in each round.
-const LENGTH: Duration = Duration::from_millis(250);
-/// Pairs of rounds; odd, for a median.
-const PAIRS: usize = 15;
+/// Each kind of work in each round: short, so that what else the machine does meets all arms alike.
+const LENGTH: Duration = Duration::from_millis(30);
+/// Rounds, each with every arm; a multiple of the orders.
+const ROUNDS: usize = 180;
 
 /// What is measured: the name of its rate, who does it, what.
 #[derive(Clone, Copy, Debug)]
@@ -60,16 +66,25 @@ struct Row {
 enum Who {
     /// The proxy's and the model's.
     Guarded,
+    /// The same, each on a core of its own.
+    Apart,
     /// Two that have nothing to do with either.
     Unrelated,
     /// The model's, and a server's on another host in an allowed region.
     Leaving,
 }
 
-const WAY_IN: [Row; 4] = [
+const WAY_IN: &[Row] = &[
     Row { name: "connections to the model", unit: "1/s", who: Who::Guarded, work: Work::Connect },
+    Row {
+        name: "connections to the model, a request each",
+        unit: "1/s",
+        who: Who::Guarded,
+        work: Work::Request,
+    },
     Row { name: "throughput to the model", unit: "MB/s", who: Who::Guarded, work: Work::Stream },
     Row { name: "round trips to the model", unit: "1/s", who: Who::Guarded, work: Work::Trip },
+    Row { name: "round trips to the model, on two cores", unit: "1/s", who: Who::Apart, work: Work::Trip },
     Row {
         name: "connections of an unrelated process",
         unit: "1/s",
@@ -78,11 +93,27 @@ const WAY_IN: [Row; 4] = [
     },
 ];
 
-const WAY_OUT: [Row; 4] = [
+const WAY_OUT: &[Row] = &[
     Row { name: "connections to a region", unit: "1/s", who: Who::Leaving, work: Work::Connect },
+    Row {
+        name: "connections to a region, a request each",
+        unit: "1/s",
+        who: Who::Leaving,
+        work: Work::Request,
+    },
     Row { name: "throughput to a region", unit: "MB/s", who: Who::Leaving, work: Work::Stream },
     Row { name: "small packets to a region", unit: "1/s", who: Who::Leaving, work: Work::Packet },
     Row { name: "unconnected datagrams to a region", unit: "1/s", who: Who::Leaving, work: Work::Datagram },
+];
+
+/// Each arm comes first, second and last as often as the others.
+const ORDERS: [[Arm; 3]; 6] = [
+    [Arm::Bare, Arm::Floor, Arm::Guard],
+    [Arm::Guard, Arm::Floor, Arm::Bare],
+    [Arm::Floor, Arm::Guard, Arm::Bare],
+    [Arm::Bare, Arm::Guard, Arm::Floor],
+    [Arm::Guard, Arm::Bare, Arm::Floor],
+    [Arm::Floor, Arm::Bare, Arm::Guard],
 ];
 
 fn main() -> Measured<()> {
@@ -90,87 +121,98 @@ fn main() -> Measured<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some("serve" | "call") => ends::run(&arguments),
-        Some("egress") => measure(&WAY_OUT, datasets::networks()?),
-        _ => measure(&WAY_IN, place::ten_thousand()?),
+        Some("egress") => measure(WAY_OUT, datasets::networks()?),
+        _ => measure(WAY_IN, place::ten_thousand()?),
     }
 }
 
-fn measure(rows: &[Row; 4], networks: Vec<IpNet>) -> Measured<()> {
+fn measure(rows: &[Row], networks: Vec<IpNet>) -> Measured<()> {
     let place = Place::make(place::rules(networks)?)?;
-    let here = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let (model, other) = (place.seat(place::MODEL), place.seat(place::OTHER));
-    let mut guarded = Pair::start(&model, &place.seat(place::PROXY), here(place::PORT))?;
-    let mut unrelated = Pair::start(&other, &other, here(place::PORT + 1))?;
-    let mut leaving = Pair::start(&place.elsewhere(), &model, Place::far_address())?;
-    let mut run = |row: &Row| match row.who {
-        Who::Guarded => guarded.work(row.work, LENGTH),
-        Who::Unrelated => unrelated.work(row.work, LENGTH),
-        Who::Leaving => leaving.work(row.work, LENGTH),
-    };
-    // Caches, and what the processes do for the first time.
+    let mut arms = Vec::new();
+    for arm in Arm::ALL {
+        arms.push(Pairs::start(&place, arm)?);
+    }
     for row in rows {
-        run(row)?;
-    }
-    let mut rounds: [Vec<Round>; 4] = Default::default();
-    for number in 0..PAIRS {
-        let (mut bare, mut under_guard) = (Vec::new(), Vec::new());
-        for with_guard in [number % 2 == 1, number % 2 == 0] {
-            let guard = if with_guard { Some(place.guard()?) } else { None };
-            for row in rows {
-                let worked = run(row)?;
-                if with_guard { under_guard.push(worked) } else { bare.push(worked) }
-            }
-            if let Some(guard) = guard {
-                place.release(guard)?;
-            }
+        let mut rounds = Vec::with_capacity(ROUNDS);
+        // Once for caches, and what the processes do for the first time.
+        for pairs in &mut arms {
+            pairs.work(row)?;
         }
-        for ((rounds, bare), guarded) in rounds.iter_mut().zip(bare).zip(under_guard) {
-            rounds.push(Round { bare, guarded });
+        for order in ORDERS.iter().cycle().take(ROUNDS) {
+            let mut round = [Worked::default(); 3];
+            for arm in order {
+                round[*arm as usize] = arms[*arm as usize].work(row)?;
+            }
+            rounds.push(round);
         }
+        report(row, &rounds);
     }
-    for (row, rounds) in rows.iter().zip(&rounds) {
-        report(row, rounds);
-    }
-    let guard = place.guard()?;
     for row in rows {
-        run(row)?;
-        counted::report(&place, row, || run(row))?;
+        counted::report(&place, row, || arms[Arm::Guard as usize].work(row))?;
     }
-    // What is measured is what is let pass.
-    let refused: u64 = place.status()?.denied.values().sum();
-    if refused > 0 {
-        return Err(format!("the guard refused {refused} packets of those that it is to let pass").into());
-    }
-    place.release(guard)
+    drop(arms);
+    place.end()
 }
 
-/// One pair of rounds of one kind of work.
-#[derive(Clone, Copy, Debug)]
-struct Round {
-    bare: Worked,
-    guarded: Worked,
+/// The processes of an arm.
+struct Pairs {
+    guarded: Pair,
+    apart: Pair,
+    unrelated: Pair,
+    leaving: Pair,
 }
+
+impl Pairs {
+    fn start(place: &Place, arm: Arm) -> Measured<Self> {
+        let seat = |relative| place.seat(arm, relative);
+        let (model, other, proxy) = (seat(place::MODEL), seat(place::OTHER), seat(place::PROXY));
+        // A machine with one core has them beside each other after all.
+        let proxy_apart = Seat { core: 0, ..proxy.clone() };
+        Ok(Self {
+            guarded: Pair::start(&model, &proxy, Place::model_address(arm, 1))?,
+            apart: Pair::start(&model, &proxy_apart, Place::model_address(arm, 2))?,
+            unrelated: Pair::start(&other, &other, Place::other_address(arm))?,
+            leaving: Pair::start(&place.elsewhere(), &model, Place::far_address(arm))?,
+        })
+    }
+
+    fn work(&mut self, row: &Row) -> Measured<Worked> {
+        let pair = match row.who {
+            Who::Guarded => &mut self.guarded,
+            Who::Apart => &mut self.apart,
+            Who::Unrelated => &mut self.unrelated,
+            Who::Leaving => &mut self.leaving,
+        };
+        pair.work(row.work, LENGTH)
+    }
+}
+
+/// By the number of the [`Arm`].
+type Round = [Worked; 3];
 
 fn report(row: &Row, rounds: &[Round]) {
-    let of = |value: fn(&Worked) -> f64| {
-        let bare = median(rounds.iter().map(|round| value(&round.bare)).collect());
-        let guarded = median(rounds.iter().map(|round| value(&round.guarded)).collect());
-        (guarded, bare)
-    };
+    let name = row.name;
     let scale = if row.unit == "MB/s" { 1e-6 } else { 1.0 };
-    let (rate, bare) = of(|worked| worked.rate);
-    figure(row.name, rate * scale, row.unit, Some(bare * scale));
-    let (name, scale, unit) = match row.work {
-        Work::Stream => ("a megabyte", 1e9, "us"),
-        Work::Connect | Work::Trip | Work::Packet | Work::Datagram => ("each", 1e6, "us"),
-    };
-    let (cost, bare) = of(|worked| worked.processor_seconds_each);
-    let scale = if row.work == Work::Stream { scale * 1e3 } else { scale };
-    figure(&format!("{}: processor time, {name}", row.name), cost * scale, unit, Some(bare * scale));
-    let mut ratios: Vec<f64> = rounds.iter().map(|round| round.guarded.rate / round.bare.rate).collect();
+    let [bare, floor, guard] =
+        Arm::ALL.map(|arm| median(rounds.iter().map(|round| round[arm as usize].rate * scale).collect()));
+    figure(name, guard, row.unit, Some(bare));
+    figure(&format!("{name}: programs that do nothing"), floor, row.unit, Some(bare));
+    figure(&format!("{name}: over programs that do nothing"), guard, row.unit, Some(floor));
+    let (each, scale) = if row.work == Work::Stream { ("a megabyte", 1e12) } else { ("each", 1e6) };
+    let [bare, floor, guard] = Arm::ALL.map(|arm| {
+        let cost = |round: &Round| round[arm as usize].processor_seconds_each * scale;
+        median(rounds.iter().map(cost).collect())
+    });
+    figure(&format!("{name}: processor time, {each}"), guard, "us", Some(bare));
+    figure(&format!("{name}: processor time, {each}, programs that do nothing"), floor, "us", Some(bare));
+    let mut ratios: Vec<f64> =
+        rounds.iter().map(|round| round[Arm::Guard as usize].rate / round[Arm::Bare as usize].rate).collect();
     ratios.sort_by(f64::total_cmp);
-    let spread = ratios[ratios.len() * 3 / 4] - ratios[ratios.len() / 4];
-    figure(&format!("{}: spread of the ratio (quartiles)", row.name), spread, "", None);
+    // The order statistics that hold the median in 95 of 100 cases: 1.96 standard deviations of a fair coin's heads.
+    let reach = ratios.len().isqrt();
+    let (low, high) = (ratios[ratios.len() / 2 - reach], ratios[ratios.len() / 2 + reach]);
+    figure(&format!("{name}: ratio, at least (95 %)"), low, "", None);
+    figure(&format!("{name}: ratio, at most (95 %)"), high, "", None);
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
