@@ -15,6 +15,7 @@ use bailiwick_abi::{Address, Counter, Flow, FlowRecord, Fold, FoldKey};
 
 use crate::{
     maps::{FLOWS, FOLDED, OBSERVED},
+    observed,
     packet::{Ends, TCP},
     report::{self, Site},
 };
@@ -331,5 +332,6 @@ unsafe fn tell(flow: *const Flow, slot: u32, kind: u32, pid: u32, uid: u32) {
             word += 1;
         }
     }
-    entry.submit(0);
+    // Of what was opened the process may soon be gone; the rest can wait.
+    entry.submit(if kind == FlowRecord::OPENED { 0 } else { observed::wakeup(size_of::<FlowRecord>()) });
 }

@@ -12,6 +12,7 @@ use bailiwick_abi::{Address, Counter, Head, HeadRecord};
 
 use crate::{
     maps::{HEADS, OBSERVED},
+    observed,
     packet::{Ends, TCP},
     report::{self, Site},
 };
@@ -189,7 +190,7 @@ fn capture(ctx: &SkBuffContext, site: &Site<false>, index: u32, ends: &Ends, pie
 #[inline(always)]
 fn finish(entry: RingBufEntry<HeadRecord>, taken: bool) {
     if taken {
-        entry.submit(0);
+        entry.submit(observed::wakeup(size_of::<HeadRecord>()));
     } else {
         entry.discard(0);
         report::count(Counter::LostObservations);

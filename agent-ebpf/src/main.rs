@@ -48,6 +48,7 @@ mod flow;
 mod head;
 mod ingress;
 mod maps;
+mod observed;
 mod packet;
 mod peer;
 mod report;

@@ -15,14 +15,14 @@ use std::{
     fmt,
     mem::size_of,
     net::{IpAddr, SocketAddr},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 use bailiwick_abi as abi;
 use bailiwick_abi::{FlowRecord, HeadRecord};
 use bailiwick_policy::Name;
-use tokio::io::unix::AsyncFd;
+use tokio::{io::unix::AsyncFd, time::timeout};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -140,6 +140,9 @@ const MOST_SOCKETS: usize = 65_536;
 /// Places that changed hands without a record of it yet; a record that was lost leaves one behind.
 const MOST_DISPLACED: usize = 65_536;
 
+/// How long an observation may lie in the buffer, if the programs did not wake anybody for it.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 /// Where a flow is counted: the CPU and its place there.
 type Place = (u32, u32);
 
@@ -168,33 +171,46 @@ impl Flows {
         Ok(flows)
     }
 
-    /// The next observation; waits for one. Safe to cancel: it is taken only when it is returned.
+    /// The next observation; waits for one. Most of them wake nobody, so that waiting for one that came alone may take
+    /// [`PATIENCE`]. Safe to cancel: it is taken only when it is returned.
     ///
     /// # Errors
     /// [`KernelError`] when the stream broke, or for one observation that cannot be understood; the next call goes on
     /// with the next one.
     pub async fn next(&mut self) -> Result<Observation, KernelError> {
         loop {
-            let mut ready = self.ring.readable_mut().await.map_err(KernelError::Events)?;
-            let Some(bytes) = ready.get_inner_mut().next() else {
-                // Only now: readiness comes on edges, and an edge cleared too early is an observation forgotten.
-                ready.clear_ready();
-                continue;
-            };
+            if let Some(observation) = self.take()? {
+                return Ok(observation);
+            }
+            // Cleared before it is looked again: readiness comes on edges.
+            if let Ok(ready) = timeout(PATIENCE, self.ring.readable_mut()).await {
+                ready.map_err(KernelError::Events)?.clear_ready();
+            }
+        }
+    }
+
+    /// The next observation, if one is there.
+    ///
+    /// # Errors
+    /// As [`Flows::next`].
+    pub fn take(&mut self) -> Result<Option<Observation>, KernelError> {
+        while let Some(bytes) = self.ring.get_mut().next() {
             let kind = bytes.first_chunk().map(|kind| u32::from_ne_bytes(*kind));
             if kind == Some(HeadRecord::KIND) {
-                return captured(&bytes, &self.names).map(Observation::Captured);
+                return captured(&bytes, &self.names).map(|captured| Some(Observation::Captured(captured)));
             }
             let record = flow_record(&bytes)?;
             drop(bytes);
             self.counted.remember(&record.flow);
             if record.kind == FlowRecord::OPENED {
-                return opened(&record, &self.names).map(Observation::Opened);
+                return opened(&record, &self.names).map(|opened| Some(Observation::Opened(opened)));
             }
             if let Some(more) = self.counted.last((record.cpu, record.slot), &record.flow) {
-                return self.counted.tell(&more, &self.names, SystemTime::now()).map(Observation::Counted);
+                let count = self.counted.tell(&more, &self.names, SystemTime::now())?;
+                return Ok(Some(Observation::Counted(count)));
             }
         }
+        Ok(None)
     }
 
     /// What was counted since this was last called, one entry a flow. To be called about once a second: it reads a

@@ -65,6 +65,8 @@ const TICK: Duration = Duration::from_millis(250);
 const TICKS_A_WRITE: u32 = 4;
 /// Records that may wait for the disk; when there are more, the kernel's ring buffer waits, and counts what it loses.
 const RECORDS_WAITING: usize = 4096;
+/// Observations that are taken before a refusal is told, which has milliseconds to be told in.
+const AT_ONCE: usize = 256;
 /// How long the end may take: what is still in the ring buffer, and the journal.
 const FAREWELL: Duration = Duration::from_secs(3);
 /// The ring buffer is empty when nothing comes for so long.
@@ -91,7 +93,12 @@ pub async fn report(
         tokio::select! {
             () = stopped(&mut stop) => break Ok(()),
             event = events.next() => match event {
-                Ok(event) => reporting.take(&Report::Refused(event)).await,
+                Ok(event) => {
+                    if let Err(error) = reporting.catch_up(&mut flows).await {
+                        break Err(error);
+                    }
+                    reporting.take(&Report::Refused(event)).await;
+                }
                 Err(error) => break Err(error),
             },
             observed = flows.next() => match observed {
@@ -106,6 +113,9 @@ pub async fn report(
     if ended.is_ok() {
         // What was refused before the end is told, too.
         let rest = async {
+            while let Ok(Some(observed)) = flows.take() {
+                reporting.take(&observed.into()).await;
+            }
             while let Ok(Ok(event)) = timeout(SILENCE, events.next()).await {
                 reporting.take(&Report::Refused(event)).await;
             }
@@ -158,6 +168,15 @@ impl Reporting {
         {
             tracing::error!("a violation is in the journal but could not be recorded in the audit trail");
         }
+    }
+
+    /// Takes what was observed so far, or its first part: the name of what was refused may be in it, asked for a moment ago.
+    async fn catch_up(&mut self, flows: &mut Flows) -> Result<(), KernelError> {
+        for _ in 0..AT_ONCE {
+            let Some(observed) = flows.take()? else { break };
+            self.take(&observed.into()).await;
+        }
+        Ok(())
     }
 
     async fn tick(&mut self, flows: &mut Flows) -> Result<(), KernelError> {

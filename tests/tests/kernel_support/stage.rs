@@ -41,13 +41,16 @@ pub struct Observed {
     flows: Flows,
 }
 
+/// Longer than an observation may wait for its reader.
+const SILENCE: Duration = Duration::from_millis(250);
+
 impl Observed {
     /// What was said and counted so far.
     pub fn take(&mut self) -> Vec<Observation> {
         let flows = &mut self.flows;
         let mut taken = Vec::new();
         self.runtime.block_on(async {
-            while let Ok(next) = tokio::time::timeout(Duration::from_millis(100), flows.next()).await {
+            while let Ok(next) = tokio::time::timeout(SILENCE, flows.next()).await {
                 taken.push(next.unwrap_or_else(|error| panic!("{error}")));
             }
         });
