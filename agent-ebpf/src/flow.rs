@@ -98,7 +98,9 @@ pub(crate) fn again<const CALL: bool>(
         if (*flow).begun != (&raw const (*flow).ready).read_volatile()
             || (*flow).epoch != site.settings.epoch
             || (*flow).reason != 0
-            || !is_between(flow, index, ends, cookie, address, port)
+            || (*flow).cookie != cookie
+            || cookie == 0
+            || !is_between(flow, index, ends, address, port)
         {
             return false;
         }
@@ -126,22 +128,15 @@ fn slot(ends: &Ends, cookie: u64, address: &Address, port: u16) -> u32 {
     Flow::slot(cookie, if ends.protocol == TCP { 0 } else { address.0[3] ^ (port as u32) << 3 })
 }
 
+/// Whether the place is of this slice and this other end, whichever its socket.
+///
 /// # Safety
 /// `flow` must point to a live, aligned map value.
 #[inline(always)]
-unsafe fn is_between(
-    flow: *const Flow,
-    index: u32,
-    ends: &Ends,
-    cookie: u64,
-    address: &Address,
-    port: u16,
-) -> bool {
+unsafe fn is_between(flow: *const Flow, index: u32, ends: &Ends, address: &Address, port: u16) -> bool {
     // SAFETY: the caller's promise.
     unsafe {
-        cookie != 0
-            && (*flow).cookie == cookie
-            && (*flow).scope == index
+        (*flow).scope == index
             && (*flow).port == port
             && (*flow).protocol == ends.protocol
             && is_equal(&raw const (*flow).address.0, &address.0)
@@ -188,7 +183,7 @@ unsafe fn add(flow: *mut Flow, amount: Amount) {
 /// Not inlined, to keep the frames of the programs small: Linux 5.10 rounds each up and allows 512 bytes in all.
 #[inline(never)]
 pub(crate) fn count(site: &Site<false>, index: u32, ends: &Ends, cookie: u64, amount: Amount) {
-    if let Some((flow, _)) = place(site, index, ends, cookie, amount) {
+    if let Some((flow, _)) = place(site, index, ends, cookie, amount, None) {
         // SAFETY: a live, aligned map value.
         unsafe { add(flow, amount) };
     }
@@ -197,13 +192,17 @@ pub(crate) fn count(site: &Site<false>, index: u32, ends: &Ends, cookie: u64, am
 /// Counts a system call that names the other end. Apart from the packets: their programs may not ask for the process.
 #[inline(never)]
 pub(crate) fn open(site: &Site<true>, index: u32, ends: &Ends, cookie: u64, amount: Amount) {
-    let Some((flow, slot)) = place(site, index, ends, cookie, amount) else {
+    let mut opener: Opener = [0; 2];
+    // SAFETY: sixteen bytes are writable; a failure leaves zeros, which say that it is not known.
+    unsafe { bpf_get_current_comm(opener.as_mut_ptr().cast(), size_of::<Opener>() as u32) };
+    let Some((flow, slot)) = place(site, index, ends, cookie, amount, Some(&opener)) else {
         return;
     };
-    // SAFETY: a live, aligned map value. Of the name, sixteen bytes are writable; a failure leaves zeros, which say that it
-    // is not known.
+    // SAFETY: a live, aligned map value.
     unsafe {
-        bpf_get_current_comm((&raw mut (*flow).comm).cast(), 16);
+        let comm = (&raw mut (*flow).comm).cast::<u64>();
+        comm.write_volatile(opener[0]);
+        comm.add(1).write_volatile(opener[1]);
         report::increase(&raw mut (*flow).opened, 1);
         if is_news(site, index, ends) {
             let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
@@ -212,7 +211,13 @@ pub(crate) fn open(site: &Site<true>, index: u32, ends: &Ends, cookie: u64, amou
     }
 }
 
+/// [`Flow::comm`], by words.
+type Opener = [u64; 2];
+
 /// The place on this CPU of what passes between the socket and its other end; it may be another's until now.
+///
+/// What the same opener opens to the same other end next goes on with the counters of the one before: it is one flow to
+/// whoever reads them, and thousands of short connections are told of once.
 #[inline(always)]
 fn place<const CALL: bool>(
     site: &Site<CALL>,
@@ -220,6 +225,7 @@ fn place<const CALL: bool>(
     ends: &Ends,
     cookie: u64,
     amount: Amount,
+    opener: Option<&Opener>,
 ) -> Option<(*mut Flow, u32)> {
     if cookie == 0 {
         return None;
@@ -233,42 +239,72 @@ fn place<const CALL: bool>(
             report::count(Counter::LostObservations);
             return None;
         }
-        let is_same = (*flow).generation == site.settings.generation
+        let is_alike = (*flow).generation == site.settings.generation
             && (*flow).reason == amount.reason()
-            && is_between(flow, index, ends, cookie, address, port);
-        if !is_same {
-            if (*flow).cookie != 0 {
-                tell(flow, slot, FlowRecord::ENDED, 0, 0);
+            && is_between(flow, index, ends, address, port);
+        if !is_alike || (*flow).cookie != cookie {
+            if is_alike && opener.is_some_and(|opener| is_of(flow, opener)) {
+                // What was allowed to the one before is not yet allowed to this one, also if a packet comes in between.
+                (&raw mut (*flow).ready).write_volatile((*flow).begun.wrapping_sub(1));
+                (&raw mut (*flow).epoch).write_volatile(0);
+                (&raw mut (*flow).cookie).write_volatile(cookie);
+                (&raw mut (*flow).ready).write_volatile((*flow).begun);
+            } else {
+                begin(flow, slot, site.settings.generation, cookie);
+                let to = (&raw mut (*flow).address.0).cast::<u32>();
+                to.write_volatile(address.0[0]);
+                to.add(1).write_volatile(address.0[1]);
+                to.add(2).write_volatile(address.0[2]);
+                to.add(3).write_volatile(address.0[3]);
+                (&raw mut (*flow).scope).write_volatile(index);
+                (&raw mut (*flow).port).write_volatile(port);
+                (&raw mut (*flow).protocol).write_volatile(ends.protocol);
+                (&raw mut (*flow).reason).write_volatile(amount.reason());
+                (&raw mut (*flow).ready).write_volatile((*flow).begun);
             }
-            let turn = (*flow).begun + 1;
-            (&raw mut (*flow).begun).write_volatile(turn);
-            (&raw mut (*flow).cookie).write_volatile(cookie);
-            let to = (&raw mut (*flow).address.0).cast::<u32>();
-            to.write_volatile(address.0[0]);
-            to.add(1).write_volatile(address.0[1]);
-            to.add(2).write_volatile(address.0[2]);
-            to.add(3).write_volatile(address.0[3]);
-            (&raw mut (*flow).generation).write_volatile(site.settings.generation);
-            (&raw mut (*flow).scope).write_volatile(index);
-            (&raw mut (*flow).port).write_volatile(port);
-            (&raw mut (*flow).protocol).write_volatile(ends.protocol);
-            (&raw mut (*flow).reason).write_volatile(amount.reason());
-            (&raw mut (*flow).epoch).write_volatile(0);
-            let comm = (&raw mut (*flow).comm).cast::<u64>();
-            comm.write_volatile(0);
-            comm.add(1).write_volatile(0);
-            (&raw mut (*flow).opened).write_volatile(0);
-            (&raw mut (*flow).sent_bytes).write_volatile(0);
-            (&raw mut (*flow).sent_packets).write_volatile(0);
-            (&raw mut (*flow).received_bytes).write_volatile(0);
-            (&raw mut (*flow).received_packets).write_volatile(0);
-            (&raw mut (*flow).ready).write_volatile(turn);
         }
         if amount.is_allowed() {
             (&raw mut (*flow).epoch).write_volatile(site.settings.epoch);
         }
     }
     Some((flow, slot))
+}
+
+/// Tells what a place counted, and clears it for another; it is ready when the caller says so.
+///
+/// # Safety
+/// `flow` must point to a live, aligned map value.
+#[inline(always)]
+unsafe fn begin(flow: *mut Flow, slot: u32, generation: u32, cookie: u64) {
+    // SAFETY: the caller's promise. By volatile words, because clearing it otherwise becomes a call.
+    unsafe {
+        if (*flow).cookie != 0 {
+            tell(flow, slot, FlowRecord::ENDED, 0, 0);
+        }
+        (&raw mut (*flow).begun).write_volatile((*flow).begun + 1);
+        (&raw mut (*flow).cookie).write_volatile(cookie);
+        (&raw mut (*flow).generation).write_volatile(generation);
+        (&raw mut (*flow).epoch).write_volatile(0);
+        let comm = (&raw mut (*flow).comm).cast::<u64>();
+        comm.write_volatile(0);
+        comm.add(1).write_volatile(0);
+        (&raw mut (*flow).opened).write_volatile(0);
+        (&raw mut (*flow).sent_bytes).write_volatile(0);
+        (&raw mut (*flow).sent_packets).write_volatile(0);
+        (&raw mut (*flow).received_bytes).write_volatile(0);
+        (&raw mut (*flow).received_packets).write_volatile(0);
+    }
+}
+
+/// # Safety
+/// `flow` must point to a live, aligned map value.
+#[inline(always)]
+unsafe fn is_of(flow: *const Flow, opener: &Opener) -> bool {
+    // SAFETY: the caller's promise. Word by word, because comparing arrays becomes a call.
+    unsafe {
+        let comm = (&raw const (*flow).comm).cast::<u64>();
+        opener[0] != 0 && comm.read_volatile() == opener[0] && comm.add(1).read_volatile() == opener[1]
+    }
 }
 
 /// # Safety

@@ -17,7 +17,7 @@ use crate::Address;
 pub struct Flow {
     /// How often the place changed hands; written last when it does.
     pub ready: u64,
-    /// The socket's cookie; 0 while the place was never taken.
+    /// The cookie of the socket that has it now; 0 while the place was never taken.
     pub cookie: u64,
     /// The other end.
     pub address: Address,
