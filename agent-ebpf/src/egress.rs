@@ -33,6 +33,9 @@ pub(crate) fn egress(ctx: SkBuffContext) -> i32 {
             return PASS;
         }
     }
+    if !plain_tcp && flow::datagram_again(&ctx, settings.epoch, cookie) {
+        return PASS;
+    }
     let (cgroup_id, scope) = scope::of_packet(&settings, ctx.skb.skb);
     if !held_at_packets(&scope) {
         return PASS;

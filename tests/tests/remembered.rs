@@ -152,6 +152,30 @@ fn what_one_slice_was_allowed_another_is_not() {
 }
 
 #[test]
+fn what_the_calling_process_may_its_socket_from_another_slice_may_not() {
+    let stage = Stage::new();
+    let mut actor = stage.actor(WORKLOAD);
+    let mut server = friend(&stage);
+    let ear = ear(&mut server, FRIEND);
+    let mut rules = open();
+    let shipper = rules.scopes.last_mut().expect("a workload");
+    shipper.egress = egress(Mode::Enforce, &[], &[]);
+    let socket = actor.open(Kind::Udp4);
+    actor.send_to(socket, b"data", at(FRIEND, 443)).expect("control");
+    assert_eq!(server.receive(ear).expect("control"), b"data");
+    let _guard = stage.guard(&rules);
+    actor.move_to(&stage.cgroup(MODEL));
+    // The call is the model's, and allowed; the packet is the workload's.
+    for _ in 0..3 {
+        let _ = actor.send_to(socket, b"out", at(FRIEND, 443));
+    }
+    assert_eq!(server.receive(ear), Err(Errno::ETIMEDOUT));
+    stage.event("the packet", |event| event.hook == Hook::Egress);
+    let own = actor.open(Kind::Udp4);
+    twice(&mut actor, own, &mut server, ear);
+}
+
+#[test]
 fn shadow_reports_what_it_lets_pass_each_time_and_enforcing_begins_at_once() {
     let stage = Stage::new();
     let mut model = stage.actor(MODEL);

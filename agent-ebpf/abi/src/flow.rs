@@ -33,6 +33,10 @@ pub struct Flow {
     pub reason: u8,
     /// The [`crate::Settings::epoch`] under which the policy last allowed it; 0 where it did not, or was not asked.
     pub epoch: u32,
+    /// The epoch under which a packet last showed that `scope` is the socket's own, and not only the calling process's.
+    pub own_epoch: u32,
+    /// Zero.
+    pub padding: u32,
     /// The name of the process that opened it, padded with zeros; all zero on CPUs that saw packets only.
     pub comm: [u8; 16],
     /// System calls that named the other end.
@@ -180,8 +184,8 @@ impl HeadRecord {
 }
 
 const _: () = {
-    assert!(size_of::<Flow>() == 112);
-    assert!(size_of::<FlowRecord>() == 136);
+    assert!(size_of::<Flow>() == 120);
+    assert!(size_of::<FlowRecord>() == 144);
     assert!(size_of::<Head>() == 16);
     assert!(size_of::<HeadRecord>() == 48 + HeadRecord::MOST as usize);
     assert!(Flow::SLOTS.is_power_of_two() && HeadRecord::MOST.is_power_of_two());
