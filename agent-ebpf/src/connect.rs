@@ -50,12 +50,14 @@ pub(crate) fn towards(ctx: &SockAddrContext, family: Family, hook: Hook) -> i32 
         return report::refuse(&site, scope.index, Reason::PolicyMissing, &ends);
     };
     let cookie = flow::cookie(ctx);
-    if flow::again(&site, scope.index, &ends, cookie, Amount::sent(0)) {
+    let before = flow::opened_before(&site, scope.index, &ends, cookie);
+    if before == Outcome::Again {
         return PASS;
     }
     let local = is_local(&ends.destination);
     let outcome = match kind {
         Kind::Proxy if local => Outcome::Pass,
+        _ if before == Outcome::Flow => before,
         Kind::Proxy | Kind::Model | Kind::Workload => egress(ctx, &mut site, &scope, &ends, local),
     };
     // Whether talk inside the host is a flow is known at the packet.

@@ -19,7 +19,7 @@ use crate::{
     observed,
     packet::{Ends, TCP, UDP, parse},
     report::{self, Site},
-    verdict::by_loopback,
+    verdict::{Outcome, by_loopback},
 };
 
 /// What is counted, in one word: the programs of Linux 5.10 have small frames and few arguments.
@@ -78,42 +78,67 @@ pub(crate) fn cookie(ctx: &SockAddrContext) -> u64 {
     unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
 }
 
-/// What was allowed before under the policy in force, between the same ends, is allowed and counted again; false where that is
-/// not known on this CPU.
+/// What was allowed before under the policy in force, from the same socket to the same end, is allowed and counted again;
+/// false where that is not known on this CPU.
 ///
 /// The scope must be the asking one: a socket that was handed on is held to the policy of its slice at the packet, and to that
 /// of the process at the call.
 #[inline(always)]
-pub(crate) fn again<const CALL: bool>(
+pub(crate) fn again(site: &Site<false>, index: u32, ends: &Ends, cookie: u64, amount: Amount) -> bool {
+    let Some(flow) = allowed(site, index, ends, cookie, amount) else {
+        return false;
+    };
+    // SAFETY: a live, aligned map value of this CPU's own.
+    unsafe {
+        if (*flow).cookie != cookie {
+            return false;
+        }
+        (&raw mut (*flow).own_epoch).write_volatile(site.settings.epoch);
+        add(flow, amount);
+    }
+    true
+}
+
+/// What is known of a call before the policy is asked: [`Outcome::Again`], counted, where its socket was allowed the same
+/// before; [`Outcome::Flow`] where the socket was that had its place before; [`Outcome::Settle`] where nothing is known.
+///
+/// The verdict is on the slice and the other end, and the same for whichever socket.
+#[inline(always)]
+pub(crate) fn opened_before(site: &Site<true>, index: u32, ends: &Ends, cookie: u64) -> Outcome {
+    let Some(flow) = allowed(site, index, ends, cookie, Amount::sent(0)) else {
+        return Outcome::Settle;
+    };
+    // SAFETY: a live, aligned map value of this CPU's own.
+    unsafe {
+        if (*flow).cookie != cookie {
+            return Outcome::Flow;
+        }
+        report::increase(&raw mut (*flow).opened, 1);
+    }
+    Outcome::Again
+}
+
+/// The place of the socket and the other end, if it stands and is of the same slice and end, whichever its socket, and the
+/// policy in force allowed that.
+#[inline(always)]
+fn allowed<const CALL: bool>(
     site: &Site<CALL>,
     index: u32,
     ends: &Ends,
     cookie: u64,
     amount: Amount,
-) -> bool {
+) -> Option<*mut Flow> {
     let (address, port) = other_end(ends, amount);
-    let Some(flow) = FLOWS.get_ptr_mut(slot(ends, cookie, address, port)) else {
-        return false;
-    };
+    let flow = FLOWS.get_ptr_mut(slot(ends, cookie, address, port))?;
     // SAFETY: a live, aligned map value of this CPU's own.
-    unsafe {
-        if (*flow).begun != (&raw const (*flow).ready).read_volatile()
-            || (*flow).epoch != site.settings.epoch
-            || (*flow).reason != 0
-            || (*flow).cookie != cookie
-            || cookie == 0
-            || !is_between(flow, index, ends, address, port)
-        {
-            return false;
-        }
-        if CALL {
-            report::increase(&raw mut (*flow).opened, 1);
-        } else {
-            (&raw mut (*flow).own_epoch).write_volatile(site.settings.epoch);
-            add(flow, amount);
-        }
-    }
-    true
+    let is_allowed = unsafe {
+        cookie != 0
+            && (*flow).begun == (&raw const (*flow).ready).read_volatile()
+            && (*flow).epoch == site.settings.epoch
+            && (*flow).reason == 0
+            && is_between(flow, index, ends, address, port)
+    };
+    if is_allowed { Some(flow) } else { None }
 }
 
 /// The same of a datagram that leaves, before it is known whose socket sent it; a packet of the same flow has shown it.

@@ -151,6 +151,39 @@ fn what_one_slice_was_allowed_another_is_not() {
     assert_eq!(server.receive(ear), Err(Errno::ETIMEDOUT));
 }
 
+/// A new connection takes the place of one to the same end: what was found of the policy goes with it, and no further
+/// than to the same end.
+#[test]
+fn a_new_policy_holds_for_the_next_connection_to_the_same_end() {
+    // As many as there are places, and more: each is taken by a second one.
+    const CONNECTIONS: usize = 1200;
+    let stage = Stage::new();
+    let mut model = stage.actor(MODEL);
+    let mut server = friend(&stage);
+    let _outsider = stage.host("foreign", "192.0.2", "2001:db8:f");
+    let listener = server.serve_on(at(FRIEND, 443));
+    let mut guard = stage.guard(&open());
+    let mut connect = |model: &mut Actor| {
+        let near = model.dial(at(FRIEND, 443)).expect("allowed");
+        let far = server.accept(listener).expect("allowed");
+        model.close(near);
+        server.close(far);
+    };
+    for number in 0..CONNECTIONS {
+        connect(&mut model);
+        if number % 100 == 0 {
+            assert_eq!(model.dial(at(FOREIGN, 443)), Err(Errno::EPERM), "another end");
+            assert_eq!(model.dial(at(FRIEND, 853)), Err(Errno::EPERM), "another port: a resolver's");
+        }
+    }
+    guard.apply(&closed()).expect("apply");
+    for _ in 0..20 {
+        assert_eq!(model.dial(at(FRIEND, 443)), Err(Errno::EPERM), "no longer");
+    }
+    guard.apply(&open()).expect("apply");
+    connect(&mut model);
+}
+
 #[test]
 fn what_the_calling_process_may_its_socket_from_another_slice_may_not() {
     let stage = Stage::new();
