@@ -61,21 +61,32 @@ const AUDIT_GOALS: &[(&str, Goal)] = &[
 const REGISTER_GOALS: &[(&str, Goal)] =
     &[("new flows", Goal::AtLeast(5_000.0)), ("memory of the writer, at most", Goal::AtMost(150.0))];
 
-/// Against no program attached, in the same run.
+/// Against no program attached, in the same run. What programs that do nothing cost there (see the bench) may be more than
+/// a goal leaves room for; so the same is asked of the guard against them.
 const GUARD_GOALS: &[(&str, Goal)] = &[
     ("connections to the model", Goal::RatioAtLeast(0.97)),
+    ("connections to the model: over programs that do nothing", Goal::RatioAtLeast(0.97)),
+    ("connections to the model, a request each", Goal::RatioAtLeast(0.97)),
+    ("connections to the model, a request each: over programs that do nothing", Goal::RatioAtLeast(0.97)),
     ("connections to the model: processor time, each", Goal::RatioAtMost(1.03)),
     ("throughput to the model", Goal::RatioAtLeast(0.98)),
     ("round trips to the model", Goal::RatioAtLeast(0.98)),
+    ("round trips to the model: over programs that do nothing", Goal::RatioAtLeast(0.98)),
+    ("round trips to the model, on two cores", Goal::RatioAtLeast(0.98)),
     ("connections of an unrelated process", Goal::RatioAtLeast(0.99)),
+    ("connections of an unrelated process: over programs that do nothing", Goal::RatioAtLeast(0.99)),
     ("connections of an unrelated process: processor time, each", Goal::RatioAtMost(1.01)),
 ];
 
-/// Against no program attached, in the same run.
+/// As of the guard.
 const EGRESS_GOALS: &[(&str, Goal)] = &[
     ("connections to a region", Goal::RatioAtLeast(0.97)),
+    ("connections to a region: over programs that do nothing", Goal::RatioAtLeast(0.97)),
+    ("connections to a region, a request each", Goal::RatioAtLeast(0.97)),
+    ("connections to a region, a request each: over programs that do nothing", Goal::RatioAtLeast(0.97)),
     ("throughput to a region", Goal::RatioAtLeast(0.97)),
     ("small packets to a region", Goal::RatioAtLeast(0.97)),
+    ("small packets to a region: over programs that do nothing", Goal::RatioAtLeast(0.97)),
 ];
 
 /// What a reload may take, and what the agent may need, with everything imported that can be.
