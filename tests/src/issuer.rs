@@ -207,6 +207,22 @@ impl Issuer {
         self.shared.mint(wish)
     }
 
+    /// The first key's public half, as PEM (RFC 7468), for who cannot read a key set.
+    #[must_use]
+    pub fn public_key_pem(&self) -> String {
+        self.keys().first().map(|key| key.public_pem().to_owned()).unwrap_or_default()
+    }
+
+    /// The key set, as it would be fetched (RFC 7517).
+    #[must_use]
+    pub fn key_set(&self) -> Value {
+        json!({ "keys": self.keys().iter().map(SigningKey::public).collect::<Vec<_>>() })
+    }
+
+    fn keys(&self) -> std::sync::MutexGuard<'_, Vec<SigningKey>> {
+        self.shared.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Retires every key and makes new ones with new key ids.
     ///
     /// # Errors

@@ -77,6 +77,14 @@ pub(crate) fn round(target: &Target, length: Duration) -> Measured<Round> {
     })
 }
 
+/// The status of one answer.
+pub(crate) fn ask_once(target: &Target) -> Measured<http::StatusCode> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(async { Ok(connect(target).await?.send_request(request(target)?).await?.status()) })
+}
+
 async fn ask_until(target: Target, from: Instant, until: Instant) -> Measured<(Vec<Duration>, u32)> {
     let mut sender = connect(&target).await?;
     let (mut times, mut requests) = (Vec::new(), 0);

@@ -1,4 +1,4 @@
-//! # bench proxy: what a request costs that goes through Bailiwick
+//! # bench proxy: what a request costs that goes through Bailiwick, beside other proxies
 //!
 //! ```text
 //!                   core 0                     core 1
@@ -6,23 +6,36 @@
 //!   proxied   load ── TLS ─────────────────► proxy ── HTTP ──► model server (core 0)
 //! ```
 //!
-//! 64 keep-alive connections ask one after the other as fast as they are answered. The proxy is the library's own
-//! `serve`, in a process of its own: TLS, an RS256 token checked, the access policy, two durable records a request.
-//! The kernel's guard is not loaded, as it is measured by itself. The model server answers a fixed kilobyte at once, so
-//! that what is seen is the proxy and not a model. Rounds alternate, and the median round counts.
+//! 64 keep-alive connections ask one after the other as fast as they are answered. Measured are, by turns:
 //!
-//! It prints figures as `cargo xtask bench` reads them; the figures of the direct rounds are the baseline. On a machine
-//! with one core nothing is pinned. It says nothing of streams, large bodies or masking.
+//! | | it does |
+//! |---|---|
+//! | Bailiwick | TLS, an RS256 token checked, the access policy, two durable records a request |
+//! | Bailiwick, masking | the same, and email addresses, IBANs and card numbers masked both ways |
+//! | nginx | TLS, passes on |
+//! | HAProxy | TLS, an RS256 token checked: signature, issuer, audience, time, group |
+//! | Envoy | TLS, an RS256 token checked: `jwt_authn`, and `rbac` on the group |
+//!
+//! Bailiwick is the library's own `serve`, in a process of its own; the kernel's guard is not loaded, as it is measured by
+//! itself. Each has one core, and each that is to check tokens is shown a forged one before it is measured. The model server
+//! answers a fixed kilobyte at once, so that what is seen is the proxy and not a model. The median round counts.
+//!
+//! It prints figures as `cargo xtask bench` reads them. On a machine with one core nothing is pinned. It says nothing of large
+//! bodies.
 
 mod load;
+mod peers;
 mod proxied;
 mod seat;
+mod setting;
 mod upstream;
 
 use std::error::Error;
 use std::time::Duration;
 
-use load::Round;
+use bailiwick_tests::real;
+use load::{Round, Target};
+use setting::Setting;
 
 /// The bench's result.
 type Measured<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -32,8 +45,8 @@ const CONNECTIONS: usize = 64;
 /// Before each round, not counted.
 const WARM_UP: Duration = Duration::from_secs(1);
 /// Each round.
-const LENGTH: Duration = Duration::from_secs(5);
-/// Of each kind; odd, for a median.
+const LENGTH: Duration = Duration::from_secs(4);
+/// Of each; odd, for a median.
 const ROUNDS: usize = 3;
 
 fn main() -> Measured<()> {
@@ -46,35 +59,103 @@ fn main() -> Measured<()> {
     }
 }
 
+/// Who is measured.
+struct Arm {
+    name: &'static str,
+    target: Target,
+    /// The process of a proxy.
+    process: Option<u32>,
+    rounds: Vec<Round>,
+    /// Of the proxy, over all rounds.
+    processor_time: Duration,
+}
+
+impl Arm {
+    fn new(name: &'static str, target: &Target, process: Option<u32>) -> Self {
+        Self { name, target: target.clone(), process, rounds: Vec::new(), processor_time: Duration::ZERO }
+    }
+
+    fn round(&mut self, upstream: u32) -> Measured<()> {
+        seat::take(usize::from(self.process.is_none()), Some(upstream));
+        let used = || self.process.map(seat::cpu_time).transpose().map(Option::unwrap_or_default);
+        let before = used()?;
+        let round = load::round(&self.target, LENGTH)?;
+        self.processor_time += used()?.saturating_sub(before);
+        self.rounds.push(round);
+        Ok(())
+    }
+
+    fn median(&self) -> Option<&Round> {
+        let mut rounds: Vec<&Round> = self.rounds.iter().collect();
+        rounds.sort_by(|one, other| one.rate.total_cmp(&other.rate));
+        rounds.get(rounds.len() / 2).copied()
+    }
+
+    /// Microseconds.
+    fn processor_time_each(&self) -> f64 {
+        let requests: u32 = self.rounds.iter().map(|round| round.all_requests).sum();
+        self.processor_time.as_secs_f64() * 1e6 / f64::from(requests.max(1))
+    }
+}
+
 fn measure() -> Measured<()> {
     seat::take(0, None);
     let upstream = upstream::start()?;
-    let proxied = proxied::start(upstream.address)?;
-    let (mut direct, mut through) = (Vec::new(), Vec::new());
-    let (mut cpu, mut requests) = (Duration::ZERO, 0);
+    let setting = Setting::make(upstream.address)?;
+    let real = real::peers(&mut |line| eprintln!("{line}"))?;
+    let (plain, masking) = (proxied::start(&setting, false)?, proxied::start(&setting, true)?);
+    let nginx = peers::nginx(&real, &setting)?;
+    let haproxy = peers::haproxy(&real, &setting)?;
+    let envoy = peers::envoy(&real, &setting)?;
+    let mut arms = [
+        Arm::new("direct", &Target::plain(upstream.address), None),
+        Arm::new("Bailiwick", &plain.target, Some(plain.id())),
+        Arm::new("Bailiwick, masking", &masking.target, Some(masking.id())),
+        Arm::new("nginx, nothing checked", &nginx.target, Some(nginx.id())),
+        Arm::new("HAProxy, RS256", &haproxy.target, Some(haproxy.id())),
+        Arm::new("Envoy, RS256", &envoy.target, Some(envoy.id())),
+    ];
     for _ in 0..ROUNDS {
-        seat::take(1, Some(upstream.id()));
-        direct.push(load::round(&load::Target::plain(upstream.address), LENGTH)?);
-        seat::take(0, Some(upstream.id()));
-        let before = seat::cpu_time(proxied.id())?;
-        let round = load::round(&proxied.target, LENGTH)?;
-        cpu += seat::cpu_time(proxied.id())?.saturating_sub(before);
-        requests += round.all_requests;
-        through.push(round);
+        for arm in &mut arms {
+            arm.round(upstream.id())?;
+        }
     }
-    let (direct, through) = (median(direct), median(through));
-    figure("requests a second", through.rate, "1/s", Some(direct.rate));
-    figure("p50", through.p50.as_secs_f64() * 1e3, "ms", Some(direct.p50.as_secs_f64() * 1e3));
-    figure("p99", through.p99.as_secs_f64() * 1e3, "ms", Some(direct.p99.as_secs_f64() * 1e3));
-    let each = cpu.as_secs_f64() * 1e6 / f64::from(requests.max(1));
-    figure("processor time a request", each, "us", None);
-    figure("memory of the proxy", seat::resident_megabytes(proxied.id())?, "MB", None);
+    for arm in &arms {
+        let round = arm.median().ok_or("no round")?;
+        figure(&format!("{}: requests a second", arm.name), round.rate, "1/s", None);
+        figure(&format!("{}: p50", arm.name), round.p50.as_secs_f64() * 1e3, "ms", None);
+        figure(&format!("{}: p99", arm.name), round.p99.as_secs_f64() * 1e3, "ms", None);
+        if let Some(process) = arm.process {
+            let each = arm.processor_time_each();
+            figure(&format!("{}: processor time a request", arm.name), each, "us", None);
+            let memory = seat::resident_megabytes(process)?;
+            figure(&format!("{}: memory", arm.name), memory, "MB", None);
+        }
+    }
+    let [direct, plain_arm, masking_arm, nginx_arm, haproxy_arm, envoy_arm] = &arms;
+    for (ours, other, against) in [
+        (plain_arm, direct, "direct"),
+        (plain_arm, haproxy_arm, "HAProxy"),
+        (plain_arm, nginx_arm, "nginx"),
+        (masking_arm, envoy_arm, "Envoy"),
+    ] {
+        let rate = |arm: &Arm| arm.median().map(|round| round.rate).ok_or("no round");
+        figure(
+            &format!("{}, against {against}: requests a second", ours.name),
+            rate(ours)?,
+            "1/s",
+            Some(rate(other)?),
+        );
+        if other.process.is_some() {
+            figure(
+                &format!("{}, against {against}: processor time a request", ours.name),
+                ours.processor_time_each(),
+                "us",
+                Some(other.processor_time_each()),
+            );
+        }
+    }
     Ok(())
-}
-
-fn median(mut rounds: Vec<Round>) -> Round {
-    rounds.sort_by(|one, other| one.rate.total_cmp(&other.rate));
-    rounds.swap_remove(rounds.len() / 2)
 }
 
 #[allow(clippy::print_stdout, reason = "the figures are this program's output")]

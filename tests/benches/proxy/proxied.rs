@@ -1,8 +1,8 @@
-//! The proxy, in a process of its own, with an issuer and a trail: everything but the kernel's guard.
+//! Bailiwick's own proxy, in a process of its own, with an issuer and a trail: everything but the kernel's guard.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -10,20 +10,16 @@ use std::sync::Arc;
 use bailiwick::config::{self, HostFacts};
 use bailiwick::proxy;
 use bailiwick_audit::{Log, LogSettings};
-use bailiwick_tests::authority::{self, Authority};
-use bailiwick_tests::issuer::{Algorithm, Issuer, Plan, Wish};
-use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
 
-use crate::load::Target;
+use crate::load::{self, Target};
+use crate::setting::{AUDIENCE, GROUP, Setting};
 use crate::{Measured, seat};
 
-/// The proxy and what it needs. It ends when dropped.
+/// The proxy. It ends when dropped.
 pub(crate) struct Proxied {
     child: Child,
     pub(crate) target: Target,
-    _issuer: Issuer,
-    _directory: TempDir,
 }
 
 impl Proxied {
@@ -39,39 +35,28 @@ impl Drop for Proxied {
     }
 }
 
-/// Starts it before the model server at `upstream`, and waits until it listens.
-pub(crate) fn start(upstream: SocketAddr) -> Measured<Proxied> {
-    // On the disk that the project is on: a durable record on a tmpfs would cost nothing.
-    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let at = |name: &str| directory.path().join(name);
-    let root = Authority::new("bench")?;
-    let identity = root.issue(&["127.0.0.1"])?;
-    fs::write(at("tls.crt"), &identity.certificate)?;
-    fs::write(at("tls.key"), &identity.key)?;
-    fs::write(at("api-key"), "bench")?;
-    let issuer = Issuer::start(Plan {
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        namespace: None,
-        identity: None,
-        algorithms: vec![Algorithm::Rs256],
-        clients: Vec::new(),
-    })?;
-    let wish = Wish { groups: Some(vec!["bench".into()]), lifetime: 3600, ..Wish::default() };
-    let token = issuer.mint(&wish)?;
-    let listen = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-    let text = config_text(listen, upstream, issuer.url(), directory.path());
-    fs::write(at("bailiwick.toml"), text)?;
+/// Starts it, masking both directions or neither, and waits until it listens and refuses who is not to be let in.
+pub(crate) fn start(setting: &Setting, masks: bool) -> Measured<Proxied> {
+    let name = if masks { "masking" } else { "plain" };
+    let listen = Setting::free_address()?;
+    let configuration = setting.at(&format!("{name}.toml"));
+    fs::write(&configuration, config_text(listen, setting, name, masks))?;
 
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("serve").arg(at("bailiwick.toml")).stdout(Stdio::piped());
+    command.arg("serve").arg(&configuration).stdout(Stdio::piped());
     let mut child = command.spawn()?;
     let output = child.stdout.take();
-    let tls = authority::client(root.certificate(), &["http/1.1"])?;
-    let target = Target::tls(listen, tls, &token)?;
-    let proxied = Proxied { child, target, _issuer: issuer, _directory: directory };
+    let proxied = Proxied { child, target: setting.caller(listen)? };
     let mut line = String::new();
     BufReader::new(output.ok_or("no output")?).read_line(&mut line)?;
-    if line.trim() == "ready" { Ok(proxied) } else { Err("the proxy did not start; see above".into()) }
+    if line.trim() != "ready" {
+        return Err("the proxy did not start; see above".into());
+    }
+    let status = load::ask_once(&setting.impostor(listen)?)?;
+    if status != http::StatusCode::UNAUTHORIZED {
+        return Err(format!("a forged token got {status} from Bailiwick").into());
+    }
+    Ok(proxied)
 }
 
 /// The process itself.
@@ -103,8 +88,16 @@ pub(crate) fn run(config: &str) -> Measured<()> {
     })
 }
 
-fn config_text(listen: SocketAddr, upstream: SocketAddr, issuer: &str, directory: &Path) -> String {
-    let (port, directory) = (upstream.port(), directory.display());
+fn config_text(listen: SocketAddr, setting: &Setting, name: &str, masks: bool) -> String {
+    let (port, issuer) = (setting.upstream.port(), setting.issuer.url());
+    let directory = setting.at("");
+    let directory = directory.display();
+    let mask = if masks { "mask = { request = [\"pii\"], response = [\"pii\"] }" } else { "" };
+    let masks = if masks {
+        "[[mask]]\nname = \"pii\"\nentities = [\"email\", \"iban\", \"card\"]\naction = \"redact\""
+    } else {
+        ""
+    };
     format!(
         r#"
 [host]
@@ -126,17 +119,19 @@ listen = "{listen}"
 tls = {{ certificate = "{directory}/tls.crt", key = "{directory}/tls.key" }}
 [[issuer]]
 url = "{issuer}"
-audience = "bailiwick"
+audience = "{AUDIENCE}"
 groups = "groups"
 region = "here"
 [[access]]
 name = "load"
-groups = ["bench"]
+groups = ["{GROUP}"]
 models = ["bench"]
 from = ["here"]
 endpoints = ["chat"]
+{mask}
+{masks}
 [audit]
-directory = "{directory}/trail"
+directory = "{directory}/trail-{name}"
 "#
     )
 }

@@ -61,6 +61,7 @@ pub(super) struct SigningKey {
     pub(super) id: String,
     private: EncodingKey,
     public: Value,
+    public_pem: String,
 }
 
 impl std::fmt::Debug for SigningKey {
@@ -97,11 +98,15 @@ impl SigningKey {
         public["kid"] = json!(id);
         public["use"] = json!("sig");
         public["alg"] = json!(algorithm.name());
-        Ok(Self { algorithm, id: id.to_owned(), private, public })
+        Ok(Self { algorithm, id: id.to_owned(), private, public, public_pem: pair.public_key_pem() })
     }
 
     pub(super) fn public(&self) -> &Value {
         &self.public
+    }
+
+    pub(super) fn public_pem(&self) -> &str {
+        &self.public_pem
     }
 
     pub(super) fn sign(&self, claims: &Map<String, Value>) -> Result<String, KeyError> {

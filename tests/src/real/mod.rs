@@ -37,6 +37,7 @@ mod install;
 pub mod issuer;
 mod launch;
 pub mod model;
+mod peers;
 pub mod speaker;
 mod step;
 #[cfg(test)]
@@ -47,8 +48,9 @@ use std::path::PathBuf;
 
 pub use cast::Players;
 pub use datasets::Datasets;
-pub use install::{Real, datasets, directory, install, installed};
+pub use install::{Real, datasets, directory, install, installed, peers};
 pub use launch::Launch;
+pub use peers::Peers;
 
 /// What [`install`] brings, a line each, for those who announce it.
 pub const CONTENTS: &[&str] = &[
