@@ -2,46 +2,57 @@
 //!
 //! Records hold strings, booleans and integers below 2^53 only; RFC 8785's rules for fractions are not needed here.
 
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::Error;
 
-/// One value, one byte string: whoever encodes the same record gets the same bytes, and so the same leaf hash.
-pub(crate) fn to_bytes(value: &Value) -> Vec<u8> {
-    let mut out = Vec::with_capacity(512);
-    write(value, &mut out);
-    out
+/// What a record holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Value<'a> {
+    Text(&'a str),
+    Number(u64),
+    Flag(bool),
+    /// Left out, with its name.
+    Absent,
+    Object(Vec<(&'a str, Self)>),
 }
 
-fn write(value: &Value, out: &mut Vec<u8>) {
-    match value {
-        // serde_json's Display is compact and escapes as RFC 8785 asks: \b \t \n \f \r \" \\ and \u00xx in lower case.
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            out.extend_from_slice(value.to_string().as_bytes());
-        }
-        Value::Array(items) => {
-            out.push(b'[');
-            for (position, item) in items.iter().enumerate() {
-                if position > 0 {
-                    out.push(b',');
-                }
-                write(item, out);
-            }
-            out.push(b']');
-        }
-        Value::Object(fields) => {
-            let mut sorted: Vec<_> = fields.iter().collect();
-            sorted.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
-            out.push(b'{');
-            for (position, (key, item)) in sorted.into_iter().enumerate() {
-                if position > 0 {
-                    out.push(b',');
-                }
-                out.extend_from_slice(Value::from(key.as_str()).to_string().as_bytes());
-                out.push(b':');
-                write(item, out);
-            }
-            out.push(b'}');
-        }
+/// One object, one byte string: whoever encodes the same record gets the same bytes, and so the same leaf hash.
+pub(crate) fn to_bytes(fields: Vec<(&str, Value<'_>)>) -> Result<Vec<u8>, Error> {
+    let mut out = Vec::with_capacity(768);
+    object(fields, &mut out)?;
+    // Not one byte longer than it is: up to a second's entries wait in memory to be integrated.
+    Ok(out.as_slice().to_vec())
+}
+
+fn object(mut fields: Vec<(&str, Value<'_>)>, out: &mut Vec<u8>) -> Result<(), Error> {
+    // Of ASCII, which names are, the order of bytes is that of code units.
+    if fields.iter().all(|(name, _)| name.is_ascii()) {
+        fields.sort_unstable_by_key(|(name, _)| *name);
+    } else {
+        fields.sort_unstable_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
     }
+    out.push(b'{');
+    let mut separator: &[u8] = b"";
+    for (name, value) in fields.into_iter().filter(|(_, value)| *value != Value::Absent) {
+        out.extend_from_slice(separator);
+        separator = b",";
+        scalar(name, out)?;
+        out.push(b':');
+        match value {
+            Value::Text(text) => scalar(text, out),
+            Value::Number(number) => scalar(&number, out),
+            Value::Flag(flag) => scalar(&flag, out),
+            Value::Object(fields) => object(fields, out),
+            Value::Absent => Ok(()),
+        }?;
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+/// serde_json writes scalars as RFC 8785 asks: \b \t \n \f \r \" \\ and \u00xx in lower case.
+fn scalar<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), Error> {
+    serde_json::to_writer(out, value)
 }
 
 #[cfg(test)]
@@ -49,37 +60,48 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn canonical(fields: Vec<(&str, Value<'_>)>) -> String {
+        String::from_utf8(to_bytes(fields).unwrap()).unwrap()
+    }
+
     #[test]
     fn canonical_form() {
+        let inner = || Value::Object(vec![("d", Value::Number(1)), ("c", Value::Number(2))]);
         // (given, expected, why)
         let rows = [
-            (r#"{ "b": 1, "a": [ true, null ] }"#, r#"{"a":[true,null],"b":1}"#, "sorted, no whitespace"),
             (
-                "{\"x\":\"\\u000A\\u0001\\u20ac\"}",
-                "{\"x\":\"\\n\\u0001€\"}",
+                vec![("b", Value::Number(1)), ("c", Value::Absent), ("a", Value::Flag(true))],
+                r#"{"a":true,"b":1}"#,
+                "sorted, no whitespace, nothing that is absent",
+            ),
+            (
+                vec![("x", Value::Text("\n\u{1}\u{20ac}\"\\\u{8}\u{c}\r\t/\u{7f}"))],
+                "{\"x\":\"\\n\\u0001€\\\"\\\\\\b\\f\\r\\t/\u{7f}\"}",
                 "shortest escapes, UTF-8 otherwise",
             ),
             (
-                "{\"\u{fb33}\":1,\"\u{1f600}\":2}",
+                vec![("\u{fb33}", Value::Number(1)), ("\u{1f600}", Value::Number(2))],
                 "{\"\u{1f600}\":2,\"\u{fb33}\":1}",
                 "sorted by UTF-16, not UTF-8",
             ),
-            (r#"{"b":{"d":1,"c":2}}"#, r#"{"b":{"c":2,"d":1}}"#, "nested objects too"),
+            (vec![("b", inner()), ("a", Value::Object(vec![]))], r#"{"a":{},"b":{"c":2,"d":1}}"#, "nested"),
         ];
         for (given, expected, why) in rows {
-            let value: Value = serde_json::from_str(given).unwrap();
-            assert_eq!(String::from_utf8(to_bytes(&value)).unwrap(), expected, "{why}");
+            assert_eq!(canonical(given), expected, "{why}");
         }
     }
 
     proptest! {
         #[test]
-        fn any_string_survives_and_the_form_is_stable(key in ".*", text in ".*") {
-            let value = serde_json::json!({ key: text });
-            let bytes = to_bytes(&value);
-            let again: Value = serde_json::from_slice(&bytes).unwrap();
-            prop_assert_eq!(&again, &value);
-            prop_assert_eq!(to_bytes(&again), bytes);
+        fn any_string_survives_in_the_order_of_its_name(names in proptest::collection::btree_set(".*", 0..4), text in ".*") {
+            let fields: Vec<_> = names.iter().map(|name| (name.as_str(), Value::Text(&text))).collect();
+            let bytes = canonical(fields.iter().rev().cloned().collect());
+            let again: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&bytes).unwrap();
+            prop_assert_eq!(again.len(), names.len());
+            prop_assert!(again.values().all(|value| value.as_str() == Some(&text)));
+            let order: Vec<Vec<u16>> = again.keys().map(|name| name.encode_utf16().collect()).collect();
+            prop_assert!(order.is_sorted());
+            prop_assert_eq!(canonical(fields), bytes);
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use signed_note::StandardSigner;
@@ -100,20 +100,70 @@ impl Integrator {
     }
 }
 
-/// What the committer hands on.
+/// What the committer tells. It is told when there is something to do, not at every commit: a thread that is woken thousands
+/// of times a second to put a batch aside costs as much as the commits.
 pub(crate) enum Message {
-    /// Entries that are durable in the write-ahead log, in order.
-    Durable(Vec<Vec<u8>>),
+    /// Entries are pending where none were, or more than should be.
+    Pending,
     /// Sign a last checkpoint, say how it went, and end.
     Close(oneshot::Sender<Result<(), Arc<str>>>),
 }
 
-/// The thread: collects what is durable and integrates it every [`CHECKPOINT_INTERVAL`].
+/// Entries that are durable in the write-ahead log, in order, and not integrated yet.
+#[derive(Debug, Default)]
+pub(crate) struct Pending(Mutex<Entries>);
+
+#[derive(Debug, Default)]
+struct Entries {
+    entries: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+impl Pending {
+    fn locked(&self) -> MutexGuard<'_, Entries> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a batch; whether [`Message::Pending`] is to be sent.
+    pub(crate) fn add(&self, batch: Vec<Vec<u8>>) -> bool {
+        let mut held = self.locked();
+        let first = held.entries.is_empty();
+        held.bytes += batch.iter().map(Vec::len).sum::<usize>();
+        held.entries.extend(batch);
+        first || held.bytes >= PENDING_BYTES
+    }
+
+    fn is_full(&self) -> bool {
+        self.locked().bytes >= PENDING_BYTES
+    }
+
+    fn take(&self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut *self.locked()).entries
+    }
+}
+
+/// Poisons the trail when the thread ends by a defect: what is acknowledged after that would never be signed.
+struct Watched<'a>(&'a Health);
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(&AuditError::Failed { cause: "the thread that makes tiles ended".into() });
+        }
+    }
+}
+
+/// The thread: integrates what is pending every [`CHECKPOINT_INTERVAL`].
 ///
 /// It holds the directory's lock: it is the last to write.
-pub(crate) fn run(mut integrator: Integrator, messages: &Receiver<Message>, health: &Health, lock: File) {
-    let mut pending = Vec::new();
-    let mut bytes = 0;
+pub(crate) fn run(
+    mut integrator: Integrator,
+    pending: &Pending,
+    messages: &Receiver<Message>,
+    health: &Health,
+    lock: File,
+) {
+    let _watched = Watched(health);
     let mut due: Option<Instant> = None;
     loop {
         let message = match due {
@@ -121,19 +171,17 @@ pub(crate) fn run(mut integrator: Integrator, messages: &Receiver<Message>, heal
             Some(due) => messages.recv_timeout(due.saturating_duration_since(Instant::now())),
         };
         let (publish, closing) = match message {
-            Ok(Message::Durable(entries)) => {
-                bytes += entries.iter().map(Vec::len).sum::<usize>();
-                pending.extend(entries);
+            Ok(Message::Pending) => {
                 let due = *due.get_or_insert_with(|| Instant::now() + CHECKPOINT_INTERVAL);
-                (bytes >= PENDING_BYTES || due <= Instant::now(), None)
+                (pending.is_full() || due <= Instant::now(), None)
             }
             Ok(Message::Close(reply)) => (true, Some(Some(reply))),
             Err(RecvTimeoutError::Timeout) => (true, None),
             Err(RecvTimeoutError::Disconnected) => (true, Some(None)),
         };
         if publish {
-            let entries = std::mem::take(&mut pending);
-            (bytes, due) = (0, None);
+            let entries = pending.take();
+            due = None;
             // Once failed, tiles in memory and on disk may differ: nothing more is signed.
             if health.check().is_ok() && !entries.is_empty() {
                 match integrator.integrate(&entries) {

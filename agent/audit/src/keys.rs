@@ -137,8 +137,8 @@ impl PseudonymKey {
         let mut mac = Hmac::<Sha256>::new_from_slice(&*self.key).expect("HMAC takes keys of every length");
         mac.update(text.as_bytes());
         let digest = mac.finalize().into_bytes();
-        let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        Pseudonym(format!("{}-{hex}", self.epoch))
+        let half = digest.iter().take(16).fold(0, |half: u128, byte| (half << 8) | u128::from(*byte));
+        Pseudonym(format!("{}-{half:032x}", self.epoch))
     }
 }
 

@@ -47,6 +47,7 @@ mod checkpoint;
 mod commit;
 mod disk;
 mod error;
+mod fields;
 mod health;
 mod integrate;
 mod keys;

@@ -15,7 +15,7 @@ use crate::commit::{Command, Committer};
 use crate::disk::{Disk, LocalDisk, Store};
 use crate::error::{At, AuditError};
 use crate::health::{Health, Statistics};
-use crate::integrate::{self, Integrator};
+use crate::integrate::{self, Integrator, Pending};
 use crate::keys::Keys;
 use crate::record::{Index, Pseudonym, Record};
 use crate::recover;
@@ -29,8 +29,8 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Appends that may wait for the writer; further ones wait to be queued.
 const QUEUE: usize = 4096;
 
-/// Durable batches that may wait for the integrator.
-const INTEGRATION_QUEUE: usize = 256;
+/// Calls that may wait for the integrator; it is called at each commit once too much is pending.
+const INTEGRATION_QUEUE: usize = 16;
 
 /// Where the trail lives and what it is called.
 #[derive(Clone, Debug)]
@@ -75,15 +75,21 @@ impl Log {
         let health = Arc::new(Health::default());
         let keys = Arc::new(recovered.keys);
         let (commands, mut received) = mpsc::channel(QUEUE);
-        let (durable, messages) = sync_channel(INTEGRATION_QUEUE);
+        let pending = Arc::new(Pending::default());
+        let (calls, messages) = sync_channel(INTEGRATION_QUEUE);
         let integrator: Integrator = recovered.integrator;
-        let next = integrator.published.edge.size();
-        let committer =
-            Committer { store, segment: recovered.segment, next, health: Arc::clone(&health), durable };
+        let committer = Committer {
+            store,
+            segment: recovered.segment,
+            next: integrator.published.edge.size(),
+            health: Arc::clone(&health),
+            pending: Arc::clone(&pending),
+            integrator: calls,
+        };
 
         let integrator_health = Arc::clone(&health);
         spawn("audit-integrate", move || {
-            integrate::run(integrator, &messages, &integrator_health, lock);
+            integrate::run(integrator, &pending, &messages, &integrator_health, lock);
         })?;
         spawn("audit-commit", move || committer.run(&mut received))?;
         Ok(Self { commands, keys, health, directory: settings.directory })

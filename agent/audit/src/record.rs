@@ -2,13 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
 use time::OffsetDateTime;
-use time::format_description::BorrowedFormatItem;
-use time::macros::format_description;
 
-use crate::canonical;
 use crate::error::AuditError;
+use crate::{canonical, fields};
 
 /// The schema number that every record carries as `v`.
 pub const SCHEMA: u64 = 1;
@@ -16,13 +13,9 @@ pub const SCHEMA: u64 = 1;
 /// The longest encoded record in bytes: an entry bundle has a 16-bit length (C2SP tlog-tiles).
 pub const RECORD_LIMIT: usize = u16::MAX as usize;
 
-const TIME: &[BorrowedFormatItem<'_>] =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
-
 /// One record: metadata only. Written as canonical JSON with `type`, `v` ([`SCHEMA`]) and `time` (RFC 3339, UTC,
 /// milliseconds, of the call to append); absent fields are left out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "type", rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
     /// A request may go to the model; durable before its first byte does.
     Admit {
@@ -41,7 +34,6 @@ pub enum Record {
         /// the caller's address, as a keyed hash
         client: Pseudonym,
         /// the region of the caller's address, where known
-        #[serde(skip_serializing_if = "Option::is_none")]
         client_region: Option<String>,
         /// whether the answer is a stream
         streamed: bool,
@@ -52,7 +44,6 @@ pub enum Record {
         /// the policy's fingerprint
         policy: String,
         /// the server of the model that gets it; absent where none does, and in trails of before there were several
-        #[serde(skip_serializing_if = "Option::is_none")]
         upstream: Option<String>,
     },
     /// How an admitted request ended; durable before the last byte goes to the caller.
@@ -70,7 +61,6 @@ pub enum Record {
         /// entity → how many were masked in the answer
         masked: BTreeMap<String, u64>,
         /// why, where it did not complete; kebab-case
-        #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
     /// A request that was refused; nothing went to the model.
@@ -78,30 +68,24 @@ pub enum Record {
         /// ours
         request: String,
         /// who calls, where the credential could be believed
-        #[serde(skip_serializing_if = "Option::is_none")]
         subject: Option<Pseudonym>,
         /// whose the credential is or, without a `subject`, claims to be: only ever one of the configured issuers
-        #[serde(skip_serializing_if = "Option::is_none")]
         issuer: Option<String>,
         /// the caller's address, as a keyed hash
         client: Pseudonym,
         /// the region of the caller's address, where known
-        #[serde(skip_serializing_if = "Option::is_none")]
         client_region: Option<String>,
         /// HTTP method
         method: String,
         /// the endpoint's name, never the raw path
-        #[serde(skip_serializing_if = "Option::is_none")]
         endpoint: Option<String>,
         /// the model's configured name, where one was asked for
-        #[serde(skip_serializing_if = "Option::is_none")]
         model: Option<String>,
         /// HTTP status sent to the caller
         status: u16,
         /// kebab-case
         reason: String,
         /// the rule that refused, where one did
-        #[serde(skip_serializing_if = "Option::is_none")]
         rule: Option<String>,
     },
     /// The kernel refused (or would have refused) a packet or call.
@@ -123,34 +107,24 @@ pub enum Record {
         /// remote port
         port: u16,
         /// by what name the destination was reached, as it may be written down
-        #[serde(skip_serializing_if = "Option::is_none")]
         name: Option<String>,
         /// the region of the destination, where known
-        #[serde(skip_serializing_if = "Option::is_none")]
         region: Option<String>,
         /// its country, ISO 3166-1 alpha-2, where known
-        #[serde(skip_serializing_if = "Option::is_none")]
         country: Option<String>,
         /// what put it there, in the config's words, or why it is nowhere
-        #[serde(skip_serializing_if = "Option::is_none")]
         rule: Option<String>,
         /// the datasets that say so, with their dates
-        #[serde(skip_serializing_if = "Option::is_none")]
         dataset: Option<String>,
         /// the process's name
-        #[serde(skip_serializing_if = "Option::is_none")]
         process: Option<String>,
         /// its executable, where it could be read
-        #[serde(skip_serializing_if = "Option::is_none")]
         executable: Option<String>,
         /// its systemd unit
-        #[serde(skip_serializing_if = "Option::is_none")]
         unit: Option<String>,
         /// the process's id
-        #[serde(skip_serializing_if = "Option::is_none")]
         pid: Option<u32>,
         /// the process's user
-        #[serde(skip_serializing_if = "Option::is_none")]
         uid: Option<u32>,
         /// how many of the kind this record stands for
         count: u64,
@@ -166,7 +140,7 @@ pub enum Record {
 }
 
 /// A keyed hash of personal data: `<epoch>-<32 hex digits>`, HMAC-SHA-256 under the epoch's key, truncated.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pseudonym(pub String);
 
 /// Where a record landed: its index in the log, dense from 0.
@@ -176,12 +150,8 @@ pub struct Index(pub u64);
 impl Record {
     /// The bytes that become the log's entry.
     pub(crate) fn encode(&self, time: OffsetDateTime) -> Result<Vec<u8>, AuditError> {
-        let mut value = serde_json::to_value(self).map_err(|_| AuditError::Encoding)?;
-        let fields = value.as_object_mut().ok_or(AuditError::Encoding)?;
-        fields.insert("v".into(), SCHEMA.into());
-        let time = time.to_offset(time::UtcOffset::UTC).format(TIME).map_err(|_| AuditError::Encoding)?;
-        fields.insert("time".into(), time.into());
-        let bytes = canonical::to_bytes(&value);
+        let bytes = canonical::to_bytes(self.fields(&fields::rfc3339(time)));
+        let bytes = bytes.map_err(|_| AuditError::Encoding)?;
         if bytes.len() > RECORD_LIMIT {
             return Err(AuditError::TooLarge { bytes: bytes.len(), limit: RECORD_LIMIT });
         }
@@ -210,6 +180,86 @@ mod tests {
             String::from_utf8(bytes).unwrap(),
             r#"{"duration_ms":3,"masked":{"email":1,"iban":2},"outcome":"complete","request":"r-1","response_bytes":7,"status":200,"time":"2026-01-02T01:04:05.678Z","type":"outcome","v":1}"#
         );
+    }
+
+    #[test]
+    fn an_entry_has_what_the_record_has_and_nothing_absent() {
+        let hash = |text: &str| Pseudonym(text.into());
+        let admit = Record::Admit {
+            request: "r-1".into(),
+            subject: hash("1-s"),
+            issuer: "https://i.example".into(),
+            rule: "all".into(),
+            model: "llama".into(),
+            operation: "chat".into(),
+            client: hash("1-c"),
+            client_region: Some("eu".into()),
+            streamed: true,
+            request_bytes: 9,
+            masked: BTreeMap::new(),
+            policy: "p".into(),
+            upstream: None,
+        };
+        let denied = Record::Denied {
+            request: "r-2".into(),
+            subject: None,
+            issuer: None,
+            client: hash("1-c"),
+            client_region: None,
+            method: "POST".into(),
+            endpoint: Some("chat".into()),
+            model: None,
+            status: 403,
+            reason: "no-credentials".into(),
+            rule: None,
+        };
+        let violation = Record::Violation {
+            scope: "llama".into(),
+            hook: "connect4".into(),
+            verdict: "deny".into(),
+            reason: "region".into(),
+            protocol: "tcp".into(),
+            source: "192.0.2.1".into(),
+            destination: "192.0.2.2".into(),
+            port: 443,
+            name: None,
+            region: None,
+            country: Some("FR".into()),
+            rule: None,
+            dataset: None,
+            process: Some("\"x\"".into()),
+            executable: None,
+            unit: None,
+            pid: Some(7),
+            uid: None,
+            count: 2,
+        };
+        let control =
+            Record::Control { event: "start".into(), detail: BTreeMap::from([("b".into(), "2".into())]) };
+        let rows = [
+            (
+                admit,
+                r#"{"client":"1-c","client_region":"eu","issuer":"https://i.example","masked":{},"model":"llama","operation":"chat","policy":"p","request":"r-1","request_bytes":9,"rule":"all","streamed":true,"subject":"1-s","time":"2026-01-02T03:04:05.000Z","type":"admit","v":1}"#,
+            ),
+            (
+                denied,
+                r#"{"client":"1-c","endpoint":"chat","method":"POST","reason":"no-credentials","request":"r-2","status":403,"time":"2026-01-02T03:04:05.000Z","type":"denied","v":1}"#,
+            ),
+            (
+                violation,
+                r#"{"count":2,"country":"FR","destination":"192.0.2.2","hook":"connect4","pid":7,"port":443,"process":"\"x\"","protocol":"tcp","reason":"region","scope":"llama","source":"192.0.2.1","time":"2026-01-02T03:04:05.000Z","type":"violation","v":1,"verdict":"deny"}"#,
+            ),
+            (
+                control,
+                r#"{"detail":{"b":"2"},"event":"start","time":"2026-01-02T03:04:05.000Z","type":"control","v":1}"#,
+            ),
+        ];
+        for (record, expected) in rows {
+            let time = datetime!(2026-01-02 03:04:05 UTC);
+            assert_eq!(String::from_utf8(record.encode(time).unwrap()).unwrap(), expected);
+            let text = fields::rfc3339(time);
+            assert!(record.fields(&text).is_sorted_by_key(|(name, _)| *name), "{expected}");
+        }
     }
 
     #[test]

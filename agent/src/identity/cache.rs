@@ -18,10 +18,18 @@ pub(super) struct TokenCache {
 }
 
 struct Entry {
-    proven: Proven,
-    /// The key set that verified it; under another set it must be verified anew.
-    generation: u64,
+    known: Known,
     good_until: u64,
+}
+
+/// What is remembered of a token.
+#[derive(Clone)]
+pub(super) struct Known {
+    pub(super) proven: Proven,
+    /// The place among the issuers of the one that vouched for it.
+    pub(super) issuer: usize,
+    /// The key set that verified it; under another set it must be verified anew. None where the issuer itself was asked.
+    pub(super) generation: Option<u64>,
 }
 
 impl TokenCache {
@@ -30,22 +38,14 @@ impl TokenCache {
         Sha256::digest(token.as_bytes()).into()
     }
 
-    /// What the token proved, while it is good and the issuer's keys are still those of `generation`.
-    pub(super) fn get(&self, digest: &TokenDigest, generation: u64, now: u64) -> Option<Proven> {
+    /// What is known of the token, while it is good.
+    pub(super) fn get(&self, digest: &TokenDigest, now: u64) -> Option<Known> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        let entry = entries.get(digest)?;
-        (entry.generation == generation && now < entry.good_until).then(|| entry.proven.clone())
+        entries.get(digest).filter(|entry| now < entry.good_until).map(|entry| entry.known.clone())
     }
 
-    /// Remembers a verified token until `good_until`; makes room among the expired first, then anywhere.
-    pub(super) fn put(
-        &self,
-        digest: TokenDigest,
-        generation: u64,
-        good_until: u64,
-        now: u64,
-        proven: Proven,
-    ) {
+    /// Remembers a token until `good_until`; makes room among the expired first, then anywhere.
+    pub(super) fn put(&self, digest: TokenDigest, good_until: u64, now: u64, known: Known) {
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         if entries.len() >= CAPACITY {
             entries.retain(|_, entry| now < entry.good_until);
@@ -57,7 +57,7 @@ impl TokenCache {
                 entries.remove(&victim);
             }
         }
-        entries.insert(digest, Entry { proven, generation, good_until });
+        entries.insert(digest, Entry { known, good_until });
     }
 }
 
@@ -66,29 +66,29 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    fn someone() -> Proven {
-        Proven { principal: Arc::default(), bound_to: None }
+    fn someone() -> Known {
+        let proven = Proven { principal: Arc::default(), bound_to: None };
+        Known { proven, issuer: 0, generation: Some(1) }
     }
 
     #[test]
-    fn a_token_is_forgotten_when_it_expires_or_the_keys_change() {
+    fn a_token_is_forgotten_when_it_expires() {
         let cache = TokenCache::default();
         let digest = TokenCache::digest("token");
-        cache.put(digest, 1, 100, 0, someone());
-        assert!(cache.get(&digest, 1, 99).is_some(), "good");
-        assert!(cache.get(&digest, 1, 100).is_none(), "expired");
-        assert!(cache.get(&digest, 2, 99).is_none(), "the issuer's keys changed");
-        assert!(cache.get(&TokenCache::digest("other"), 1, 99).is_none(), "another token");
+        cache.put(digest, 100, 0, someone());
+        assert!(cache.get(&digest, 99).is_some(), "good");
+        assert!(cache.get(&digest, 100).is_none(), "expired");
+        assert!(cache.get(&TokenCache::digest("other"), 99).is_none(), "another token");
     }
 
     #[test]
     fn it_never_grows_beyond_its_bound() {
         let cache = TokenCache::default();
         for n in 0..(2 * CAPACITY) {
-            cache.put(TokenCache::digest(&n.to_string()), 1, 100, 0, someone());
+            cache.put(TokenCache::digest(&n.to_string()), 100, 0, someone());
             assert!(cache.entries.read().unwrap().len() <= CAPACITY);
         }
         let last = TokenCache::digest(&(2 * CAPACITY - 1).to_string());
-        assert!(cache.get(&last, 1, 0).is_some(), "the newest is there");
+        assert!(cache.get(&last, 0).is_some(), "the newest is there");
     }
 }

@@ -54,7 +54,7 @@ impl Authenticator {
         };
         let issuer = Some(token.issuer().to_owned());
         let trusted = match self.issuer_of(&token) {
-            Ok(trusted) => trusted,
+            Ok((_, trusted)) => trusted,
             Err(fault) => {
                 return Examination { issuer, origin: Origin::Unchecked, outcome: Err(fault.into()) };
             }

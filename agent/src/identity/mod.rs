@@ -68,7 +68,7 @@ pub use keys::Timing;
 
 use crate::config::settings::Issuer;
 use bailiwick_policy::Principal;
-use cache::TokenCache;
+use cache::{Known, TokenCache, TokenDigest};
 use claims::Proven;
 use error::Fault;
 use http::HeaderMap;
@@ -216,12 +216,19 @@ impl Authenticator {
 
     /// What a token proves, whoever shows it.
     async fn prove(&self, text: &str, now: u64) -> Result<Proven, AuthenticationError> {
+        // One that was proven before is not even read again.
+        let digest = TokenCache::digest(text);
+        if let Some(known) = self.cache.get(&digest, now)
+            && self.still_vouches(&known).await?
+        {
+            return Ok(known.proven);
+        }
         let token = match Token::parse(text) {
             Ok(token) => token,
-            Err(Fault::TokenOpaque) => return self.ask_about(text, now).await,
+            Err(Fault::TokenOpaque) => return self.ask_about(text, digest, now).await,
             Err(fault) => return Err(fault.into()),
         };
-        let trusted = self.issuer_of(&token)?;
+        let (issuer, trusted) = self.issuer_of(&token)?;
         let blame = |fault: Fault| match fault {
             Fault::KeyUnknown | Fault::SignatureInvalid | Fault::AudienceMismatch
                 if okta::is_org_server(&trusted.issuer.url) =>
@@ -232,21 +239,27 @@ impl Authenticator {
         };
 
         let keys = trusted.keys.current().await.map_err(blame)?;
-        let digest = TokenCache::digest(text);
-        if let Some(proven) = self.cache.get(&digest, keys.generation(), now) {
-            return Ok(proven);
-        }
-
         let keys = trusted.keys.verify(&token, keys).await.map_err(blame)?;
         let verified = token.verify_claims(&trusted.issuer, now).map_err(blame)?;
-        let good_until = verified.good_until.unwrap_or(now);
-        self.cache.put(digest, keys.generation(), good_until, now, verified.proven.clone());
-        Ok(verified.proven)
+        let known = Known { proven: verified.proven, issuer, generation: Some(keys.generation()) };
+        self.cache.put(digest, verified.good_until.unwrap_or(now), now, known.clone());
+        Ok(known.proven)
+    }
+
+    /// Whether the keys that verified a token still are those of its issuer, and may serve.
+    async fn still_vouches(&self, known: &Known) -> Result<bool, AuthenticationError> {
+        let (Some(trusted), Some(generation)) = (self.issuers.get(known.issuer), known.generation) else {
+            // No key vouches for a token that its issuer was asked about.
+            return Ok(known.generation.is_none());
+        };
+        let keys = trusted.keys.current().await;
+        Ok(keys.map_err(|fault| fault.told_of(&trusted.issuer.url))?.generation() == generation)
     }
 
     /// The issuer that a token claims to be from.
-    fn issuer_of(&self, token: &Token<'_>) -> Result<&Trusted, Fault> {
-        let found = self.issuers.iter().find(|trusted| trusted.issuer.url == token.issuer());
+    fn issuer_of(&self, token: &Token<'_>) -> Result<(usize, &Trusted), Fault> {
+        let mut issuers = self.issuers.iter().enumerate();
+        let found = issuers.find(|(_, trusted)| trusted.issuer.url == token.issuer());
         found.ok_or_else(|| {
             if okta::is_org_token(token.issuer(), token.claims()) {
                 Fault::OktaOrgToken
@@ -257,27 +270,22 @@ impl Authenticator {
     }
 
     /// What an opaque token proves: its issuer says it.
-    async fn ask_about(&self, text: &str, now: u64) -> Result<Proven, AuthenticationError> {
-        let asked = |trusted: &Trusted| trusted.introspection.is_some();
-        let (trusted, introspection) = self
-            .issuers
-            .iter()
-            .find(|trusted| asked(trusted))
-            .and_then(|trusted| Some((trusted, trusted.introspection.as_ref()?)))
-            .ok_or(Fault::TokenOpaque)?;
-        // No key vouches for these.
-        const GENERATION: u64 = 0;
-        let digest = TokenCache::digest(text);
-        if let Some(proven) = self.cache.get(&digest, GENERATION, now) {
-            return Ok(proven);
-        }
+    async fn ask_about(
+        &self,
+        text: &str,
+        digest: TokenDigest,
+        now: u64,
+    ) -> Result<Proven, AuthenticationError> {
+        let mut issuers = self.issuers.iter().enumerate();
+        let asked = issuers.find_map(|(at, trusted)| Some((at, trusted, trusted.introspection.as_ref()?)));
+        let (issuer, trusted, introspection) = asked.ok_or(Fault::TokenOpaque)?;
         let verified = introspection
             .ask(text, &digest, &trusted.keys, now)
             .await
             .map_err(|fault| fault.told_of(&trusted.issuer.url))?;
-        let good_until = verified.good_until.unwrap_or(now);
-        self.cache.put(digest, GENERATION, good_until, now, verified.proven.clone());
-        Ok(verified.proven)
+        let known = Known { proven: verified.proven, issuer, generation: None };
+        self.cache.put(digest, verified.good_until.unwrap_or(now), now, known.clone());
+        Ok(known.proven)
     }
 }
 

@@ -30,7 +30,7 @@ use bailiwick_kernel::Status;
 use bailiwick_policy::Name;
 use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
 use std::fmt;
@@ -148,11 +148,12 @@ impl Default for Metrics {
 impl Metrics {
     /// An admitted request is under way until the answer is dropped.
     pub fn begin(&self, model: &Name, streamed: bool, request_bytes: usize) -> Active<'_> {
-        let model = model.to_string();
-        self.request_bytes.with_label_values(&[model.as_str()]).inc_by(request_bytes as u64);
-        let active = Active { metrics: self, model, streamed, since: Instant::now() };
-        active.gauges().for_each(|gauge| gauge.inc());
-        active
+        let label = [model.as_str()];
+        self.request_bytes.with_label_values(&label).inc_by(request_bytes as u64);
+        let streams = streamed.then(|| self.streams.with_label_values(&label));
+        let gauges = [Some(self.active.with_label_values(&label)), streams];
+        gauges.iter().flatten().for_each(|gauge| gauge.inc());
+        Active { metrics: self, model: model.clone(), gauges, since: Instant::now() }
     }
 
     /// A request has ended; `model` and `endpoint` where it led to one that the config has.
@@ -203,8 +204,8 @@ impl Metrics {
 #[derive(Debug)]
 pub struct Active<'a> {
     metrics: &'a Metrics,
-    model: String,
-    streamed: bool,
+    model: Name,
+    gauges: [Option<IntGauge>; 2],
     since: Instant,
 }
 
@@ -220,23 +221,19 @@ impl Active<'_> {
     ) {
         let (Self { metrics, model, since, .. }, label) = (self, &[self.model.as_str()]);
         metrics.response_bytes.with_label_values(label).inc_by(bytes);
-        metrics.tokens.with_label_values(label).inc_by(tokens.unwrap_or(0));
+        if let Some(tokens) = tokens {
+            metrics.tokens.with_label_values(label).inc_by(tokens);
+        }
         if let Some(first) = first {
             let after = first.into_std().saturating_duration_since(*since);
             metrics.first_tokens.with_label_values(&[model.as_str(), endpoint]).observe(after.as_secs_f64());
         }
     }
-
-    fn gauges(&self) -> impl Iterator<Item = prometheus::IntGauge> {
-        let label = [self.model.as_str()];
-        let streams = self.streamed.then(|| self.metrics.streams.with_label_values(&label));
-        [self.metrics.active.with_label_values(&label)].into_iter().chain(streams)
-    }
 }
 
 impl Drop for Active<'_> {
     fn drop(&mut self) {
-        self.gauges().for_each(|gauge| gauge.dec());
+        self.gauges.iter().flatten().for_each(|gauge| gauge.dec());
     }
 }
 

@@ -4,6 +4,7 @@ use super::body::{self, Bounds};
 use super::error::{Refusal, Said};
 use super::headers;
 use super::ledger::{Admitted, Intake, Ledger, Seen};
+use super::line::Kept;
 use super::meter::{BYTES_A_TOKEN, Meter};
 use super::pool::Unanswered;
 use super::quota::Moment;
@@ -13,7 +14,7 @@ use super::reply::Reply;
 use super::request_id::RequestId;
 use super::route::{self, Route};
 use super::tls;
-use super::upstream::Question;
+use super::upstream::{Caller, Question};
 use super::{Policy, Proxy};
 use crate::identity::Shown;
 use crate::protocol::{self, BodyForm, Dialect, Rewriting};
@@ -31,6 +32,8 @@ pub(super) struct Client {
     pub(super) address: IpAddr,
     /// The certificate that it was opened with.
     pub(super) certificate: Option<Arc<tls::Shown>>,
+    /// The connections to models that theirs keeps.
+    pub(super) kept: Arc<Kept>,
 }
 
 /// Tells the story, and if it ends in a refusal, records that and says so.
@@ -175,7 +178,8 @@ async fn story(
     share.spend(may_cost, now).map_err(Refusal::from)?;
 
     // Whose it will be: a connection over which nothing is sent yet.
-    let dialled = match servers.connect(limits).await {
+    let caller = Caller { principal: &principal, kept: &client.kept };
+    let dialled = match servers.connect(caller, limits).await {
         Ok(dialled) => Ok(dialled),
         Err(Unanswered::Impostor(error)) => Err(error),
         Err(Unanswered::Unavailable { retry_after }) => {

@@ -67,11 +67,13 @@ pub(super) fn api_version(dialect: Dialect, headers: &HeaderMap) -> Option<Heade
     }
 }
 
-/// The model's request: nothing of the caller's but what `protocol` made of its body.
+/// The model's request: nothing of the caller's but what `protocol` made of its body. The connection ends with it unless it
+/// is `kept`.
 pub(super) fn for_model(
     question: &Question<'_>,
     host: &HeaderValue,
     authorization: Option<HeaderValue>,
+    kept: bool,
 ) -> Option<Request<()>> {
     let mut request = Request::new(());
     *request.method_mut() = question.method.clone();
@@ -85,7 +87,9 @@ pub(super) fn for_model(
     };
     headers.insert(ACCEPT, accept);
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    if !kept {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     if !question.body.is_empty() {
         headers.insert(CONTENT_TYPE, HeaderValue::from_str(&question.content_type).ok()?);
         headers.insert(CONTENT_LENGTH, HeaderValue::from(question.body.len()));
@@ -197,7 +201,7 @@ mod tests {
             dialect: Dialect::OpenAi,
             version: None,
         };
-        let request = for_model(&question, &host, Some(credential)).unwrap();
+        let request = for_model(&question, &host, Some(credential), false).unwrap();
         let mut lines: Vec<_> = request
             .headers()
             .iter()

@@ -4,6 +4,7 @@ use super::Proxy;
 use super::handler::{self, Client};
 use super::ledger::Seen;
 use super::limits::Limits;
+use super::line::Kept;
 use super::reply;
 use super::request_id::RequestId;
 use super::tls::Shown;
@@ -59,6 +60,7 @@ pub(super) async fn accept_until_stopped(
                     peer,
                     running: running.clone(),
                     in_use: Arc::default(),
+                    kept: Arc::default(),
                 };
                 let stop = stop.clone();
                 connections.spawn(async move {
@@ -91,6 +93,7 @@ struct Connection {
     peer: SocketAddr,
     running: Running,
     in_use: Arc<Use>,
+    kept: Arc<Kept>,
 }
 
 impl Connection {
@@ -154,12 +157,13 @@ impl Connection {
         certificate: Option<Arc<Shown>>,
     ) -> impl Future<Output = Result<http::Response<reply::AnswerBody>, reply::Cut>> + use<> {
         let (reply, answer) = reply::pair(self.proxy.limits.caller_stall);
-        let (proxy, address) = (Arc::clone(&self.proxy), self.peer.ip());
+        let (proxy, address, kept) = (Arc::clone(&self.proxy), self.peer.ip(), Arc::clone(&self.kept));
         let (running, in_use) = (self.running.clone(), InUse::begin(&self.in_use));
-        tokio::spawn(async move {
-            handler::serve(&proxy, Client { address, certificate }, request, reply).await;
+        // Boxed: the runtime moves what it is given more than once, and a story is long.
+        tokio::spawn(Box::pin(async move {
+            handler::serve(&proxy, Client { address, certificate, kept }, request, reply).await;
             drop((running, in_use));
-        });
+        }));
         reply::head(answer)
     }
 }

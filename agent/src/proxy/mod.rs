@@ -10,6 +10,7 @@
 //!                  body.rs       the body, bounded, then protocol's strip and mask
 //!                  pool.rs       which server, by health.rs         → Dialled    (a connection, and nothing sent)
 //!                    upstream.rs     one server of the model
+//!                    line.rs         a connection to it, kept for the same caller for a moment
 //!                    impostor.rs     a model on a port: first, whose socket took the connection
 //!                    unix_socket.rs  a model on a Unix socket: first, whose it is
 //!                  ledger.rs     durably recorded, whose it is      → Admitted   (takes the Permit)
@@ -45,11 +46,12 @@
 //!
 //! ## What it does not do
 //! It does not retry, cache or follow redirects: what was sent to one server of a model is never sent to another. Nor does it
-//! balance beyond this host. It opens one connection to the model a request, on loopback: a request never rides on a connection
-//! whose state another one left, and closing it is cancelling. It does not move its listener: a restart does (units restart
+//! balance beyond this host. It shares no connection to a model between callers: a request never rides on one whose state
+//! another caller left (line.rs), and closing it is cancelling. It does not move its listener: a restart does (units restart
 //! fast, the guard stays shut meanwhile). A request that is not HTTP at all is answered by the HTTP library with a bare 400; it
 //! is recorded all the same.
 
+mod authorization;
 mod body;
 mod error;
 mod flood;
@@ -59,6 +61,7 @@ mod health;
 mod impostor;
 mod ledger;
 mod limits;
+mod line;
 mod listener;
 mod meter;
 mod policy;

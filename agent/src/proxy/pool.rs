@@ -8,7 +8,7 @@
 use super::health::Standing;
 use super::impostor::Witness;
 use super::limits::Limits;
-use super::upstream::{Dialled, Upstream, UpstreamError};
+use super::upstream::{Caller, Dialled, Upstream, UpstreamError};
 use crate::config::settings::{HealthCheck, Model};
 use bailiwick_policy::Name;
 use serde::{Deserialize, Serialize};
@@ -80,7 +80,7 @@ impl Pool {
             .into_iter()
             .map(|replica| {
                 let health = known(&replica).map(Arc::clone).unwrap_or_default();
-                Upstream::new(replica, witness.cloned(), health)
+                Upstream::new(replica, model.server, witness.cloned(), health)
             })
             .collect::<io::Result<Vec<_>>>()?;
         Ok(Self {
@@ -97,10 +97,14 @@ impl Pool {
     }
 
     /// A connection to the server whose turn it is, or to the next that takes one. Nothing is sent.
-    pub(super) async fn connect(&self, limits: &Limits) -> Result<Dialled<'_>, Unanswered> {
+    pub(super) async fn connect<'a>(
+        &'a self,
+        caller: Caller<'a>,
+        limits: &Limits,
+    ) -> Result<Dialled<'a>, Unanswered> {
         let mut impostor = None;
         for server in self.in_order(Instant::now()) {
-            match server.connect(limits).await {
+            match server.connect(caller, limits).await {
                 Ok(dialled) => return Ok(dialled),
                 Err(error) => {
                     tracing::debug!(model = %self.model, upstream = %server.name(), cause = %error, "no connection");
@@ -259,7 +263,8 @@ mod tests {
         for server in &pool.servers {
             server.health().checked(&check, Err(Cause::Unreachable));
         }
-        let refused = pool.connect(&Limits::default()).await;
+        let caller = Caller { principal: &Arc::default(), kept: &Arc::default() };
+        let refused = pool.connect(caller, &Limits::default()).await;
         assert!(matches!(refused, Err(Unanswered::Unavailable { retry_after: 7 })));
         let states: Vec<_> = pool.standing().map(|one| (one.upstream, one.state, one.backup)).collect();
         assert!(states.iter().all(|(_, state, _)| state == "down"), "{states:?}");

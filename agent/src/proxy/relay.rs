@@ -128,10 +128,10 @@ impl<'a> Relay<'a> {
     /// Waits for the model's head. A caller who waits for a stream of events is kept company by comments once the model has
     /// been silent for `ping`, which means that the answer's head goes out before the model's is known. Until then an
     /// answer's status is the model's own.
-    async fn head(
+    async fn head<'m>(
         &mut self,
-        asked: impl Future<Output = Result<ModelAnswer, UpstreamError>>,
-    ) -> Result<ModelAnswer, Stop> {
+        asked: impl Future<Output = Result<ModelAnswer<'m>, UpstreamError>>,
+    ) -> Result<ModelAnswer<'m>, Stop> {
         let mut asked = std::pin::pin!(asked);
         loop {
             tokio::select! {
@@ -182,7 +182,7 @@ impl<'a> Relay<'a> {
     }
 
     /// Passes the answer on as it comes, but for its end; where it is no stream, holds it until it is whole.
-    async fn pump(&mut self, mut model: ModelAnswer, mut answer: Answer) -> Result<Last, Stop> {
+    async fn pump(&mut self, mut model: ModelAnswer<'_>, mut answer: Answer) -> Result<Last, Stop> {
         let mut held = BytesMut::new();
         while let Some(piece) = self.next(&mut model.body).await? {
             if self.form.is_stream() {
@@ -215,9 +215,11 @@ impl<'a> Relay<'a> {
         self.bytes += rest.len() as u64;
         held.extend_from_slice(&rest);
         if self.form.is_stream() {
+            model.ended();
             return Ok(Last::Tail(held.freeze()));
         }
         let head = headers::for_caller(self.status, self.form, self.call.id, Some(model.head.headers()));
+        model.ended();
         Ok(Last::Whole(head, held.freeze()))
     }
 
@@ -225,7 +227,9 @@ impl<'a> Relay<'a> {
     /// token and after it; lines of JSON know no comments.
     async fn next(&mut self, body: &mut Incoming) -> Result<Option<Bytes>, Stop> {
         let deadline = Instant::now() + self.call.limits.model_idle;
-        self.pings.reset();
+        if self.streamed {
+            self.pings.reset();
+        }
         loop {
             let may_ping = self.form == Form::Events && self.streamed && self.tail.is_between_events();
             let frame = tokio::select! {
@@ -312,6 +316,7 @@ fn unavailable(error: UpstreamError) -> Stop {
         UpstreamError::Connect(_)
         | UpstreamError::ConnectTimedOut
         | UpstreamError::Broken(_)
+        | UpstreamError::Closed
         | UpstreamError::Unaskable => {
             failed("upstream-unavailable", "the model cannot be reached at the moment")
         }

@@ -1,22 +1,21 @@
-//! The way to one server of a model: its address, its credential, and one connection a request.
+//! The way to one server of a model: its address, its credential, and a connection that nobody else uses.
 
+use super::authorization::authorization;
 use super::headers;
 use super::health::{Cause, Health, UnderWay};
 use super::impostor::{Alarm, Witness};
 use super::ledger::Admitted;
 use super::limits::Limits;
+use super::line::{Answered, Kept, Line, Unsent, Whose};
 use super::unix_socket::{self, DialError};
-use crate::config::settings::{HealthCheck, ModelAddress, Replica};
+use crate::config::settings::{HealthCheck, ModelAddress, Replica, ServerPreset};
 use crate::protocol::Dialect;
-use crate::secret;
 use bailiwick_kernel::slice_path;
-use bailiwick_policy::Name;
+use bailiwick_policy::{Name, Principal};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
@@ -25,11 +24,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use zeroize::Zeroizing;
 
 /// Bytes of an answer that the agent reads for itself; a list of endpoints is the longest.
 const LONGEST_HEARD: usize = 4 * 1024 * 1024;
@@ -54,18 +50,29 @@ pub(super) struct Upstream {
     witness: Option<Arc<dyn Witness>>,
     alarm: Alarm,
     health: Arc<Health>,
+    /// Whether connections to it are kept for a caller's next request.
+    keeps: bool,
 }
 
-/// A connection that the model's server has taken, and over which nothing was sent.
+/// A connection that the model's server has taken, and over which nothing of this request was sent.
 pub(super) struct Dialled<'a> {
     server: &'a Upstream,
     socket: Socket,
     under_way: UnderWay,
+    caller: Caller<'a>,
+}
+
+/// Who asks, and what their connection keeps.
+#[derive(Clone, Copy)]
+pub(super) struct Caller<'a> {
+    pub(super) principal: &'a Arc<Principal>,
+    pub(super) kept: &'a Arc<Kept>,
 }
 
 enum Socket {
     Port(TcpStream),
     Unix(UnixStream),
+    Kept(Line),
 }
 
 impl fmt::Debug for Upstream {
@@ -103,12 +110,22 @@ impl<'a> Question<'a> {
 
 /// The head of the model's answer, and the body as it comes. Dropping it closes the connection, and so
 /// cancels the generation.
-#[derive(Debug)]
-pub(super) struct ModelAnswer {
+pub(super) struct ModelAnswer<'a> {
     pub(super) head: Response<()>,
     pub(super) body: Incoming,
-    _connection: Connection,
+    line: Line,
+    of: Whose,
+    kept: Option<&'a Arc<Kept>>,
     _under_way: UnderWay,
+}
+
+impl ModelAnswer<'_> {
+    /// It was read to its end: the caller's next request may have the connection.
+    pub(super) fn ended(self) {
+        if let Some(kept) = self.kept {
+            kept.keep(self.line, self.of);
+        }
+    }
 }
 
 /// Why the model did not answer.
@@ -124,6 +141,8 @@ pub(super) enum UpstreamError {
     TimedOut,
     #[error("the model's connection broke: {0}")]
     Broken(#[from] hyper::Error),
+    #[error("the model closed its connection before it was asked")]
+    Closed,
     #[error("the request for the model cannot be put together")]
     Unaskable,
 }
@@ -135,6 +154,7 @@ impl Upstream {
     /// names the file that holds no usable credential
     pub(super) fn new(
         replica: Replica,
+        preset: ServerPreset,
         witness: Option<Arc<dyn Witness>>,
         health: Arc<Health>,
     ) -> io::Result<Self> {
@@ -146,7 +166,9 @@ impl Upstream {
         };
         let authorization = replica.credential.as_deref().map(authorization).transpose()?;
         let (slice, alarm) = (slice_path(&replica.slice), Alarm::default());
-        Ok(Self { replica, host, authorization, slice, witness, alarm, health })
+        // llama.cpp's server has a thread for each connection, and few: one that is kept would keep others waiting.
+        let keeps = matches!(replica.address, ModelAddress::Port(_)) && preset != ServerPreset::LlamaCpp;
+        Ok(Self { replica, host, authorization, slice, witness, alarm, health, keeps })
     }
 
     /// Its name.
@@ -175,11 +197,40 @@ impl Upstream {
         self.alarm.raise(model, cause);
     }
 
-    /// A connection that the server itself has taken; nothing is sent over it.
-    pub(super) async fn connect(&self, limits: &Limits) -> Result<Dialled<'_>, UpstreamError> {
+    /// A connection that the server itself has taken: the one that this caller has used a moment ago, or a new one. Nothing
+    /// is sent over it.
+    pub(super) async fn connect<'a>(
+        &'a self,
+        caller: Caller<'a>,
+        limits: &Limits,
+    ) -> Result<Dialled<'a>, UpstreamError> {
         let under_way = self.health.begin();
-        let socket = self.socket(limits).await?;
-        Ok(Dialled { server: self, socket, under_way })
+        let kept = match caller.kept.take(&self.whose(caller)) {
+            Some(line) => self.proven(line, limits).await,
+            None => None,
+        };
+        let socket = match kept {
+            Some(line) => Socket::Kept(line),
+            None => self.socket(limits).await?,
+        };
+        Ok(Dialled { server: self, socket, under_way, caller })
+    }
+
+    fn whose(&self, caller: Caller<'_>) -> Whose {
+        Whose { principal: Arc::clone(caller.principal), server: Arc::clone(&self.health) }
+    }
+
+    /// A line that was kept, if it can be proven still to be the server's; what is no more may just have been closed.
+    async fn proven(&self, line: Line, limits: &Limits) -> Option<Line> {
+        let (local, peer) = line.ends()?;
+        let proof = timeout(limits.connect, self.prove(local, peer)).await;
+        proof.is_ok_and(|proof| proof.is_ok()).then_some(line)
+    }
+
+    async fn prove(&self, local: SocketAddr, peer: SocketAddr) -> Result<(), UpstreamError> {
+        let Some(witness) = &self.witness else { return Ok(()) };
+        let proof = witness.prove(local, peer, &self.slice).await;
+        proof.map_err(|error| UpstreamError::Impostor(error.into()))
     }
 
     async fn socket(&self, limits: &Limits) -> Result<Socket, UpstreamError> {
@@ -207,30 +258,51 @@ impl Upstream {
         Ok(Heard { status, body: body.map(Collected::to_bytes).unwrap_or_default() })
     }
 
-    async fn put(
+    async fn put(&self, question: Question<'_>, limits: &Limits) -> Result<Answered, UpstreamError> {
+        let request = self.request(question, false)?;
+        self.socket(limits)
+            .await?
+            .line()
+            .await?
+            .ask(request, limits)
+            .await?
+            .map_err(|_| UpstreamError::Closed)
+    }
+
+    /// Over a connection that there is; where the server has closed a kept one meanwhile, over a new one.
+    async fn ask_over(
         &self,
-        question: Question<'_>,
+        socket: Socket,
+        request: Request<Full<Bytes>>,
         limits: &Limits,
-    ) -> Result<(Response<()>, Incoming, Connection), UpstreamError> {
-        let authorization = self.authorization.clone();
-        let request =
-            headers::for_model(&question, &self.host, authorization).ok_or(UpstreamError::Unaskable)?;
-        let request = request.map(|()| Full::new(question.body));
-        match self.socket(limits).await? {
-            Socket::Port(socket) => ask(socket, request, limits).await,
-            Socket::Unix(socket) => ask(socket, request, limits).await,
+    ) -> Result<Answered, UpstreamError> {
+        let was_kept = matches!(socket, Socket::Kept(_));
+        let request = match socket.line().await?.ask(request, limits).await? {
+            Ok(answered) => return Ok(answered),
+            Err(Unsent(request)) => request,
+        };
+        if !was_kept {
+            return Err(UpstreamError::Closed);
         }
+        let again = self.socket(limits).await?.line().await?.ask(request, limits).await?;
+        again.map_err(|_| UpstreamError::Closed)
+    }
+
+    /// What is sent to the server, and whether the connection is to end with it.
+    fn request(&self, question: Question<'_>, keeps: bool) -> Result<Request<Full<Bytes>>, UpstreamError> {
+        let authorization = self.authorization.clone();
+        let request = headers::for_model(&question, &self.host, authorization, keeps);
+        Ok(request.ok_or(UpstreamError::Unaskable)?.map(|()| Full::new(question.body)))
     }
 
     /// A connection to the model's port that the model itself has taken.
     async fn dial(&self, address: SocketAddr, limits: &Limits) -> Result<TcpStream, UpstreamError> {
         let dialled = async {
             let socket = TcpStream::connect(address).await.map_err(UpstreamError::Connect)?;
-            if let Some(witness) = &self.witness {
+            if self.witness.is_some() {
                 let local = socket.local_addr().map_err(UpstreamError::Connect)?;
                 let peer = socket.peer_addr().map_err(UpstreamError::Connect)?;
-                let proof = witness.prove(local, peer, &self.slice).await;
-                proof.map_err(|error| UpstreamError::Impostor(error.into()))?;
+                self.prove(local, peer).await?;
             }
             Ok::<_, UpstreamError>(socket)
         };
@@ -252,31 +324,39 @@ impl Upstream {
     }
 }
 
-impl Dialled<'_> {
+impl Socket {
+    async fn line(self) -> Result<Line, UpstreamError> {
+        match self {
+            Self::Port(socket) => {
+                let ends = socket.local_addr().and_then(|local| Ok((local, socket.peer_addr()?))).ok();
+                Line::new(socket, ends).await
+            }
+            Self::Unix(socket) => Line::new(socket, None).await,
+            Self::Kept(line) => Ok(line),
+        }
+    }
+}
+
+impl<'a> Dialled<'a> {
     /// Whose connection it is.
     pub(super) fn name(&self) -> &Name {
         self.server.name()
     }
 
     /// Asks the model, once the request is durably recorded as admitted. The future resolves with the answer's
-    /// head; dropping it before closes the connection. However it ends, the question is asked of no other server.
+    /// head; dropping it before closes the connection. However it ends, the question is asked of no other server, and of this
+    /// one again only where not one byte of it was sent.
     pub(super) async fn forward(
         self,
         admitted: &Admitted,
         question: Question<'_>,
         limits: &Limits,
-    ) -> Result<ModelAnswer, UpstreamError> {
-        let Self { server, socket, under_way } = self;
-        let authorization = server.authorization.clone();
-        let request =
-            headers::for_model(&question, &server.host, authorization).ok_or(UpstreamError::Unaskable)?;
+    ) -> Result<ModelAnswer<'a>, UpstreamError> {
+        let Self { server, socket, under_way, caller } = self;
+        let request = server.request(question, server.keeps)?;
         tracing::trace!(model = %admitted.permit().model(), rule = %admitted.permit().rule(), "forwarding");
 
-        let request = request.map(|()| Full::new(question.body));
-        let answer = match socket {
-            Socket::Port(socket) => ask(socket, request, limits).await,
-            Socket::Unix(socket) => ask(socket, request, limits).await,
-        };
+        let answer = server.ask_over(socket, request, limits).await;
         match &answer {
             Ok((head, ..)) if matches!(head.status().as_u16(), 502..=504) => {
                 server.health.failed(Cause::Status(head.status().as_u16()), Instant::now());
@@ -284,8 +364,9 @@ impl Dialled<'_> {
             Ok(_) => server.health.served(),
             Err(error) => server.health.failed(error.cause(), Instant::now()),
         }
-        let (head, body, connection) = answer?;
-        Ok(ModelAnswer { head, body, _connection: connection, _under_way: under_way })
+        let (head, body, line) = answer?;
+        let (of, kept) = (server.whose(caller), server.keeps.then_some(caller.kept));
+        Ok(ModelAnswer { head, body, line, of, kept, _under_way: under_way })
     }
 }
 
@@ -296,64 +377,7 @@ impl UpstreamError {
             Self::Connect(_) => Cause::Unreachable,
             Self::Impostor(_) => Cause::Impostor,
             Self::ConnectTimedOut | Self::TimedOut => Cause::Silent,
-            Self::Broken(_) | Self::Unaskable => Cause::BrokeOff,
+            Self::Broken(_) | Self::Closed | Self::Unaskable => Cause::BrokeOff,
         }
-    }
-}
-
-/// Sends one request over a connection of its own, and waits for the answer's head.
-async fn ask(
-    socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    request: Request<Full<Bytes>>,
-    limits: &Limits,
-) -> Result<(Response<()>, Incoming, Connection), UpstreamError> {
-    let (mut sender, connection) = http1::Builder::new().handshake(TokioIo::new(socket)).await?;
-    let connection = Connection(tokio::spawn(async move {
-        if let Err(cause) = connection.await {
-            tracing::debug!(%cause, "a connection to a model ended early");
-        }
-    }));
-    let sent = sender.send_request(request);
-    let (head, body) =
-        timeout(limits.model_idle, sent).await.map_err(|_| UpstreamError::TimedOut)??.into_parts();
-    Ok((Response::from_parts(head, ()), body, connection))
-}
-
-/// The task that drives a connection; dropping this ends it and closes the socket.
-#[derive(Debug)]
-struct Connection(JoinHandle<()>);
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// The header that a model's credential makes. Its bytes are shared, never copied, and wiped when the last owner drops them.
-fn authorization(file: &Path) -> io::Result<HeaderValue> {
-    let token = secret::read(file, "the model's credential", "[[model]] credential")?;
-    let value = Zeroizing::new(format!("Bearer {}", token.as_str()).into_bytes());
-    let mut header = HeaderValue::from_maybe_shared(Bytes::from_owner(value)).map_err(io::Error::other)?;
-    header.set_sensitive(true);
-    Ok(header)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_credential_is_shared_and_not_shown() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("key");
-        std::fs::write(&file, "s3cret\n").unwrap();
-        let header = authorization(&file).unwrap();
-        assert_eq!(header.as_bytes(), b"Bearer s3cret");
-        assert_eq!(
-            header.clone().as_bytes().as_ptr(),
-            header.as_bytes().as_ptr(),
-            "one copy, whoever sends it"
-        );
-        assert!(header.is_sensitive() && !format!("{header:?}").contains("s3cret"));
     }
 }

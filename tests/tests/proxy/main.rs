@@ -10,6 +10,7 @@ mod clients;
 mod dialects;
 mod endings;
 mod impostors;
+mod kept;
 mod metrics;
 mod model;
 mod places;

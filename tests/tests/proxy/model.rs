@@ -16,6 +16,8 @@ pub(crate) enum Step {
     Pause(Duration),
     /// Waits until the other side closes.
     Hang,
+    /// Reads the next request on the same connection, and does everything again.
+    Again,
 }
 
 /// A request as it came.
@@ -106,13 +108,19 @@ impl Model {
 
 impl Shared {
     async fn converse(&self, mut socket: TcpStream) -> std::io::Result<()> {
+        while self.answer(&mut socket).await? {}
+        Ok(())
+    }
+
+    /// Whether it is to be asked again.
+    async fn answer(&self, socket: &mut TcpStream) -> std::io::Result<bool> {
         let mut bytes = Vec::new();
         let end = loop {
             if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
                 break at + 4;
             }
             if socket.read_buf(&mut bytes).await? == 0 {
-                return Ok(());
+                return Ok(false);
             }
         };
         let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
@@ -123,7 +131,7 @@ impl Shared {
             .map_or(0, |(_, value)| value.trim().parse().unwrap());
         while bytes.len() < end + length {
             if socket.read_buf(&mut bytes).await? == 0 {
-                return Ok(());
+                return Ok(false);
             }
         }
         let body = String::from_utf8_lossy(&bytes[end..]).into_owned();
@@ -135,16 +143,17 @@ impl Shared {
                     // Whoever closes is noticed while it waits.
                     let read = tokio::time::timeout(*time, socket.read_u8()).await;
                     if let Ok(Err(_)) = read {
-                        return Ok(());
+                        return Ok(false);
                     }
                 }
+                Step::Again => return Ok(true),
                 Step::Hang => {
                     let _closed = socket.read_u8().await;
-                    return Ok(());
+                    return Ok(false);
                 }
             }
         }
-        Ok(())
+        Ok(false)
     }
 }
 
