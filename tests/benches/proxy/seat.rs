@@ -8,12 +8,8 @@ use nix::unistd::{Pid, SysconfVar, sysconf};
 
 use crate::Measured;
 
-/// Puts a process (None: this one) on a core, where there are two. A bench on a machine that forbids it is a bench
-/// with more noise, not a failure.
+/// Puts a process (None: this one) on a core. Where there is no such core, or it is forbidden, the bench has more noise.
 pub(crate) fn take(core: usize, process: Option<u32>) {
-    if std::thread::available_parallelism().map_or(1, usize::from) < 2 && process.is_none() {
-        return;
-    }
     let id = process.and_then(|id| i32::try_from(id).ok()).unwrap_or(0);
     let mut cores = CpuSet::new();
     if cores.set(core).is_ok() {
