@@ -107,7 +107,8 @@ async fn ask_until(target: Target, from: Instant, until: Instant) -> Measured<(V
     }
 }
 
-async fn connect(target: &Target) -> Measured<SendRequest<Full<Bytes>>> {
+/// One connection, ready to be asked over.
+pub(crate) async fn connect(target: &Target) -> Measured<SendRequest<Full<Bytes>>> {
     let stream = TcpStream::connect(target.address).await?;
     stream.set_nodelay(true)?;
     let Some(tls) = &target.tls else {
@@ -121,9 +122,15 @@ async fn connect(target: &Target) -> Measured<SendRequest<Full<Bytes>>> {
     Ok(sender)
 }
 
+/// A short conversation.
 fn request(target: &Target) -> Measured<Request<Full<Bytes>>> {
     const BODY: &str = r#"{"model":"bench","max_tokens":160,"messages":[{"role":"system","content":"You are a helpful assistant that answers briefly and names its sources where it has any."},{"role":"user","content":"Summarise for me in four sentences what the report of last quarter says about energy use in the northern halls, and what has changed since the year before."}]}"#;
-    let mut request = Request::new(Full::new(Bytes::from_static(BODY.as_bytes())));
+    asking(target, Bytes::from_static(BODY.as_bytes()))
+}
+
+/// A chat completion is asked for.
+pub(crate) fn asking(target: &Target, body: Bytes) -> Measured<Request<Full<Bytes>>> {
+    let mut request = Request::new(Full::new(body));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = http::Uri::from_static("/v1/chat/completions");
     let headers = request.headers_mut();

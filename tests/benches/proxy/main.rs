@@ -15,19 +15,29 @@
 //! | nginx | TLS, passes on |
 //! | HAProxy | TLS, an RS256 token checked: signature, issuer, audience, time, group |
 //! | Envoy | TLS, an RS256 token checked: `jwt_authn`, and `rbac` on the group |
+//! | hyper | TLS, passes on |
 //!
 //! Bailiwick is the library's own `serve`, in a process of its own; the kernel's guard is not loaded, as it is measured by
 //! itself. Each has one core, and each that is to check tokens is shown a forged one before it is measured. The model server
 //! answers a fixed kilobyte at once, so that what is seen is the proxy and not a model. The median round counts.
 //!
+//! The libraries that Bailiwick is made of, doing nothing but to pass on (bare.rs), are the floor: what its own work costs is
+//! its ratio to them.
+//!
+//! Then a thousand streams are held at once, each of twenty events a second after a first one that the model thinks about for
+//! 100 ms; and an answer of 50 MB is streamed to one caller. A masked stream may hold what could yet become personal data.
+//!
 //! It prints figures as `cargo xtask bench` reads them. On a machine with one core nothing is pinned. It says nothing of large
-//! bodies.
+//! requests: those are held whole, within `max_body`, since what the last byte of one says may forbid the first.
 
+mod bare;
+mod child;
 mod load;
 mod peers;
 mod proxied;
 mod seat;
 mod setting;
+mod streams;
 mod upstream;
 
 use std::error::Error;
@@ -55,6 +65,7 @@ fn main() -> Measured<()> {
     match arguments.next().as_deref() {
         Some("upstream") => upstream::run(),
         Some("serve") => proxied::run(&arguments.next().ok_or("serve needs a config")?),
+        Some("bare") => bare::run(&arguments.collect::<Vec<_>>()),
         _ => measure(),
     }
 }
@@ -107,17 +118,19 @@ fn measure() -> Measured<()> {
     let nginx = peers::nginx(&real, &setting)?;
     let haproxy = peers::haproxy(&real, &setting)?;
     let envoy = peers::envoy(&real, &setting)?;
+    let bare = bare::start(&setting)?;
     let mut arms = [
         Arm::new("direct", &Target::plain(upstream.address), None),
-        Arm::new("Bailiwick", &plain.target, Some(plain.id())),
-        Arm::new("Bailiwick, masking", &masking.target, Some(masking.id())),
+        Arm::new("Bailiwick", &plain.target, Some(plain.role.id())),
+        Arm::new("Bailiwick, masking", &masking.target, Some(masking.role.id())),
         Arm::new("nginx, nothing checked", &nginx.target, Some(nginx.id())),
         Arm::new("HAProxy, RS256", &haproxy.target, Some(haproxy.id())),
         Arm::new("Envoy, RS256", &envoy.target, Some(envoy.id())),
+        Arm::new("hyper, nothing checked", &bare.target, Some(bare.role.id())),
     ];
     for _ in 0..ROUNDS {
         for arm in &mut arms {
-            arm.round(upstream.id())?;
+            arm.round(upstream.role.id())?;
         }
     }
     for arm in &arms {
@@ -132,12 +145,13 @@ fn measure() -> Measured<()> {
             figure(&format!("{}: memory", arm.name), memory, "MB", None);
         }
     }
-    let [direct, plain_arm, masking_arm, nginx_arm, haproxy_arm, envoy_arm] = &arms;
+    let [direct, plain, masking, nginx, haproxy, envoy, bare] = &arms;
     for (ours, other, against) in [
-        (plain_arm, direct, "direct"),
-        (plain_arm, haproxy_arm, "HAProxy"),
-        (plain_arm, nginx_arm, "nginx"),
-        (masking_arm, envoy_arm, "Envoy"),
+        (plain, direct, "direct"),
+        (plain, bare, "hyper"),
+        (plain, haproxy, "HAProxy"),
+        (plain, nginx, "nginx"),
+        (masking, envoy, "Envoy"),
     ] {
         let rate = |arm: &Arm| arm.median().map(|round| round.rate).ok_or("no round");
         figure(
@@ -155,7 +169,32 @@ fn measure() -> Measured<()> {
             );
         }
     }
-    Ok(())
+    hold_streams(direct, [plain, masking], upstream.role.id())
+}
+
+/// The streams, direct and through each.
+fn hold_streams(direct: &Arm, proxied: [&Arm; 2], upstream: u32) -> Measured<()> {
+    streams::allow_many_sockets()?;
+    seat::take(1, Some(upstream));
+    let baseline = streams::hold(&direct.target, None)?;
+    seat::take(0, Some(upstream));
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+    for arm in proxied {
+        let seen = streams::hold(&arm.target, arm.process)?;
+        for (what, value, baseline) in [
+            ("first token, p50", seen.first_p50, Some(baseline.first_p50)),
+            ("first token, p99", seen.first_p99, Some(baseline.first_p99)),
+            ("longest wait between tokens", seen.longest_wait, None),
+        ] {
+            let name = format!("{}, a thousand streams: {what}", arm.name);
+            figure(&name, milliseconds(value), "ms", baseline.map(milliseconds));
+        }
+        let (Some(memory), Some(process)) = (seen.memory, arm.process) else { return Err("no process".into()) };
+        figure(&format!("{}, a thousand streams: memory", arm.name), memory, "MB", None);
+        let (size, growth) = streams::large(&arm.target, process)?;
+        figure(&format!("{}, an answer of {size:.0} MB: memory added", arm.name), growth, "MB", None);
+    }
+    Ok(figure("direct, a thousand streams: longest wait between tokens", milliseconds(baseline.longest_wait), "ms", None))
 }
 
 #[allow(clippy::print_stdout, reason = "the figures are this program's output")]

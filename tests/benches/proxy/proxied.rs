@@ -1,10 +1,8 @@
 //! Bailiwick's own proxy, in a process of its own, with an issuer and a trail: everything but the kernel's guard.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use bailiwick::config::{self, HostFacts};
@@ -12,27 +10,15 @@ use bailiwick::proxy;
 use bailiwick_audit::{Log, LogSettings};
 use tokio::sync::{oneshot, watch};
 
+use crate::child::Role;
 use crate::load::{self, Target};
 use crate::setting::{AUDIENCE, GROUP, Setting};
-use crate::{Measured, seat};
+use crate::{Measured, seat, streams};
 
-/// The proxy. It ends when dropped.
+/// The proxy.
 pub(crate) struct Proxied {
-    child: Child,
+    pub(crate) role: Role,
     pub(crate) target: Target,
-}
-
-impl Proxied {
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-}
-
-impl Drop for Proxied {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// Starts it, masking both directions or neither, and waits until it listens and refuses who is not to be let in.
@@ -41,17 +27,8 @@ pub(crate) fn start(setting: &Setting, masks: bool) -> Measured<Proxied> {
     let listen = Setting::free_address()?;
     let configuration = setting.at(&format!("{name}.toml"));
     fs::write(&configuration, config_text(listen, setting, name, masks))?;
-
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("serve").arg(&configuration).stdout(Stdio::piped());
-    let mut child = command.spawn()?;
-    let output = child.stdout.take();
-    let proxied = Proxied { child, target: setting.caller(listen)? };
-    let mut line = String::new();
-    BufReader::new(output.ok_or("no output")?).read_line(&mut line)?;
-    if line.trim() != "ready" {
-        return Err("the proxy did not start; see above".into());
-    }
+    let (role, _) = Role::start("serve", &[configuration.as_ref()])?;
+    let proxied = Proxied { role, target: setting.caller(listen)? };
     let status = load::ask_once(&setting.impostor(listen)?)?;
     if status != http::StatusCode::UNAUTHORIZED {
         return Err(format!("a forged token got {status} from Bailiwick").into());
@@ -64,6 +41,7 @@ pub(crate) fn start(setting: &Setting, masks: bool) -> Measured<Proxied> {
 pub(crate) fn run(config: &str) -> Measured<()> {
     // Before the runtime, which makes as many threads as there are cores for it.
     seat::take(1, None);
+    streams::allow_many_sockets()?;
     let facts = HostFacts {
         credentials_directory: None,
         agent_cgroup: PathBuf::from("bailiwick.slice/bailiwick-agent.slice"),
@@ -92,11 +70,13 @@ fn config_text(listen: SocketAddr, setting: &Setting, name: &str, masks: bool) -
     let (port, issuer) = (setting.upstream.port(), setting.issuer.url());
     let directory = setting.at("");
     let directory = directory.display();
-    let mask = if masks { "mask = { request = [\"pii\"], response = [\"pii\"] }" } else { "" };
-    let masks = if masks {
-        "[[mask]]\nname = \"pii\"\nentities = [\"email\", \"iban\", \"card\"]\naction = \"redact\""
+    let (mask, rules) = if masks {
+        (
+            "mask = { request = [\"pii\"], response = [\"pii\"] }",
+            "[[mask]]\nname = \"pii\"\nentities = [\"email\", \"iban\", \"card\"]\naction = \"redact\"",
+        )
     } else {
-        ""
+        ("", "")
     };
     format!(
         r#"
@@ -129,7 +109,7 @@ models = ["bench"]
 from = ["here"]
 endpoints = ["chat"]
 {mask}
-{masks}
+{rules}
 [audit]
 directory = "{directory}/trail-{name}"
 "#
