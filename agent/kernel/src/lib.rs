@@ -38,6 +38,8 @@ mod destroy;
 mod error;
 mod events;
 mod flows;
+#[cfg(test)]
+mod frames;
 mod guard;
 mod links;
 mod maps;

@@ -15,7 +15,7 @@ use crate::{
     syscall,
 };
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("BAILIWICK_EBPF_OBJECT"));
+pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("BAILIWICK_EBPF_OBJECT"));
 
 /// One program in the kernel, not yet attached by us.
 pub(crate) struct Loaded {
