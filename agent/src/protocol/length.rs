@@ -97,9 +97,9 @@ impl Asked {
         let (mut each, mut answers) = (None, 1_u64);
         for member in object.members() {
             let name = fold(&member.name);
-            if ANSWER_LENGTH.contains(&name.as_str()) {
+            if ANSWER_LENGTH.contains(&&*name) {
                 each = each.max(number(document, &member.value, limit)?);
-            } else if ANSWERS.contains(&name.as_str()) {
+            } else if ANSWERS.contains(&&*name) {
                 answers = answers.max(number(document, &member.value, limit)?.unwrap_or(1));
             }
         }

@@ -109,7 +109,7 @@ fn spelled_once(root: &Node<'_>) -> Result<(), ProtocolError> {
     let mut seen = std::collections::HashSet::new();
     for member in root.members() {
         let folded = fold(&member.name);
-        if DECIDING.contains(&folded.as_str()) && folded != *member.name {
+        if DECIDING.contains(&&*folded) && folded != *member.name {
             return Err(ProtocolError::bad_request(
                 "key-misspelled",
                 format!("write `{folded}` in these letters"),

@@ -199,15 +199,17 @@ async fn story(
     let admitted = ledger.admit(permit, &principal, seen, intake).await.map_err(Refusal::from)?;
     let upstream = dialled.as_ref().ok().map(|dialled| dialled.name().to_string());
     let active = policy.metrics.begin(&model.name, asked.streamed, raw.len());
-    drop(raw);
+    let (method, version) = (head.method.clone(), headers::api_version(endpoint.dialect, &head.headers));
+    // What a caller said shares, and so keeps, the buffer that it was read into; an answer may be long.
+    drop((raw, head));
     let question = Question {
-        method: &head.method,
+        method: &method,
         path: &path,
         body: asked.body,
         content_type: asked.content_type,
         streamed: asked.streamed,
         dialect: endpoint.dialect,
-        version: headers::api_version(endpoint.dialect, &head.headers),
+        version,
     };
     let removal = removal(proxy, policy, client, &principal, &admitted);
     let call = Call {

@@ -119,6 +119,7 @@ impl Connection {
         let id = RequestId::new();
         let (proxy, client) = (Arc::clone(&self.proxy), self.peer.ip());
         let service = service_fn(move |request| self.answer(request, certificate.clone()));
+        // Boxed, each: a task that waits for a caller is as long as the longest of what it may come to do.
         let ended = if http2 {
             let connection = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
@@ -129,7 +130,7 @@ impl Connection {
                 .keep_alive_interval(limits.connection_idle / 4)
                 .keep_alive_timeout(limits.connection_idle / 4)
                 .serve_connection(io, service);
-            drive(connection, &in_use, &limits, stop).await
+            Box::pin(drive(connection, &in_use, &limits, stop)).await
         } else {
             let io = Worded::new(io, id.clone());
             let connection = http1::Builder::new()
@@ -139,7 +140,7 @@ impl Connection {
                 .max_header_size(limits.header_bytes as usize)
                 .max_buf_size(2 * limits.header_bytes as usize)
                 .serve_connection(io, service);
-            drive(connection, &in_use, &limits, stop).await
+            Box::pin(drive(connection, &in_use, &limits, stop)).await
         };
         if let Err(cause) = ended {
             tracing::debug!(%cause, "a connection ended early");

@@ -11,9 +11,10 @@ use super::upstream::{Dialled, ModelAnswer, Question, UpstreamError};
 use crate::protocol::{self, Answer, Dialect, Form, ProtocolError, Tail};
 use bailiwick_masking::{Findings, Masker};
 use bytes::{Bytes, BytesMut};
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use std::pin::Pin;
 use std::time::Duration;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout_at};
 
@@ -119,9 +120,14 @@ impl<'a> Relay<'a> {
         admitted: &Admitted,
         question: Question<'_>,
     ) -> Result<Last, Stop> {
-        let model =
-            self.head(dialled.map_err(unavailable)?.forward(admitted, question, self.call.limits)).await?;
+        // Boxed: what it takes to ask is gone once a stream begins, which may be long.
+        let asked = Box::pin(dialled.map_err(unavailable)?.forward(admitted, question, self.call.limits));
+        let mut model = self.head(asked).await?;
         let answer = self.open(&model.head)?;
+        if self.form.is_stream() {
+            // They share, and so keep, the buffer that they were read into.
+            *model.head.headers_mut() = HeaderMap::new();
+        }
         self.pump(model, answer).await
     }
 
@@ -130,9 +136,8 @@ impl<'a> Relay<'a> {
     /// answer's status is the model's own.
     async fn head<'m>(
         &mut self,
-        asked: impl Future<Output = Result<ModelAnswer<'m>, UpstreamError>>,
+        mut asked: Pin<Box<impl Future<Output = Result<ModelAnswer<'m>, UpstreamError>>>>,
     ) -> Result<ModelAnswer<'m>, Stop> {
-        let mut asked = std::pin::pin!(asked);
         loop {
             tokio::select! {
                 biased;

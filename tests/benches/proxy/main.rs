@@ -189,12 +189,19 @@ fn hold_streams(direct: &Arm, proxied: [&Arm; 2], upstream: u32) -> Measured<()>
             let name = format!("{}, a thousand streams: {what}", arm.name);
             figure(&name, milliseconds(value), "ms", baseline.map(milliseconds));
         }
-        let (Some(memory), Some(process)) = (seen.memory, arm.process) else { return Err("no process".into()) };
+        let (Some(memory), Some(process)) = (seen.memory, arm.process) else {
+            return Err("no process".into());
+        };
         figure(&format!("{}, a thousand streams: memory", arm.name), memory, "MB", None);
         let (size, growth) = streams::large(&arm.target, process)?;
         figure(&format!("{}, an answer of {size:.0} MB: memory added", arm.name), growth, "MB", None);
     }
-    Ok(figure("direct, a thousand streams: longest wait between tokens", milliseconds(baseline.longest_wait), "ms", None))
+    Ok(figure(
+        "direct, a thousand streams: longest wait between tokens",
+        milliseconds(baseline.longest_wait),
+        "ms",
+        None,
+    ))
 }
 
 #[allow(clippy::print_stdout, reason = "the figures are this program's output")]

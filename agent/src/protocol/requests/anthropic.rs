@@ -7,7 +7,7 @@ use bailiwick_masking::json::{Document, Kind, Node};
 pub(super) fn inspectable(document: &Document<'_>) -> Result<(), ProtocolError> {
     let block = |one: &Node<'_>| block(document, one);
     for member in document.root().members() {
-        match fold(&member.name).as_str() {
+        match &*fold(&member.name) {
             "system" => content(&member.value, &block)?,
             "messages" => messages(&member.value, &block)?,
             name => plain_member(name, &member.value)?,
@@ -30,7 +30,7 @@ fn block(document: &Document<'_>, block: &Node<'_>) -> Result<(), ProtocolError>
     };
     for member in block.members() {
         let name = fold(&member.name);
-        match name.as_str() {
+        match &*name {
             "input" if own.contains(&"input") => {}
             "content" if own.contains(&"content") => {
                 content(&member.value, &|one| self::block(document, one))?

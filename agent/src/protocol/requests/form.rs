@@ -41,7 +41,7 @@ pub(in super::super) fn form(
         }
         let text = field(part, form.value(part))?;
         let name = fold(part.name);
-        match name.as_str() {
+        match &*name {
             "model" => no_cloud(text, rewriting.server)?,
             "stream" => streamed = is_true(text)?,
             // Files and URLs that are sent as text.

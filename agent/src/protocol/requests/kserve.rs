@@ -31,7 +31,7 @@ pub(super) fn tensors_are_here(document: &Document<'_>) -> Result<(), ProtocolEr
 fn names_elsewhere(node: &Node<'_>) -> bool {
     let elsewhere = |value: &Node<'_>| !matches!(value.kind, Kind::Null | Kind::Bool(false));
     node.members().iter().any(|member| {
-        (ELSEWHERE.contains(&fold(&member.name).as_str()) && elsewhere(&member.value))
+        (ELSEWHERE.contains(&&*fold(&member.name)) && elsewhere(&member.value))
             || names_elsewhere(&member.value)
     }) || node.elements().iter().any(names_elsewhere)
 }
@@ -56,7 +56,7 @@ pub(super) fn keeps_no_state(document: &Document<'_>) -> Result<(), ProtocolErro
 /// `infer`: tensors of text, and single numbers.
 pub(super) fn tensors(document: &Document<'_>) -> Result<(), ProtocolError> {
     for member in document.root().members() {
-        match (fold(&member.name).as_str(), &member.value.kind) {
+        match (&*fold(&member.name), &member.value.kind) {
             ("inputs", Kind::Array(tensors)) => {
                 tensors.iter().try_for_each(|one| tensor(document, one))?;
             }
@@ -73,7 +73,7 @@ fn tensor(document: &Document<'_>, tensor: &Node<'_>) -> Result<(), ProtocolErro
     let kind = tensor.get("datatype").and_then(|kind| document.text(kind));
     let Kind::Object(members) = &tensor.kind else { return unknown() };
     for member in members {
-        match fold(&member.name).as_str() {
+        match &*fold(&member.name) {
             "data" if kind.as_deref() == Some("BYTES") && !is_all_text(&member.value) => return tokens(),
             "data" if kind.as_deref() != Some("BYTES") && count(&member.value) > 1 => return tokens(),
             "data" | "shape" => {}
@@ -101,7 +101,7 @@ fn count(value: &Node<'_>) -> usize {
 /// `generate`: named texts and settings.
 pub(super) fn generation(document: &Document<'_>) -> Result<(), ProtocolError> {
     for member in document.root().members() {
-        match (fold(&member.name).as_str(), &member.value.kind) {
+        match (&*fold(&member.name), &member.value.kind) {
             ("inputs" | "text_input", _) => text(&member.value)?,
             ("parameters", Kind::Object(parameters)) => {
                 for parameter in parameters {

@@ -7,7 +7,7 @@ use bailiwick_masking::json::Document;
 pub(super) fn inspectable(document: &Document<'_>) -> Result<(), ProtocolError> {
     for member in document.root().members() {
         let value = &member.value;
-        match fold(&member.name).as_str() {
+        match &*fold(&member.name) {
             "prompt" | "input" | "system" | "template" | "suffix" => text(value)?,
             // An earlier conversation, as token ids.
             "context" if !is_nothing(value) => return tokens(),

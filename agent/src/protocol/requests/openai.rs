@@ -8,7 +8,7 @@ use bailiwick_masking::json::{Document, Kind, Node};
 pub(super) fn inspectable(document: &Document<'_>) -> Result<(), ProtocolError> {
     for member in document.root().members() {
         let value = &member.value;
-        match fold(&member.name).as_str() {
+        match &*fold(&member.name) {
             "prompt" | "input" | "inputs" | "suffix" => text(value)?,
             "messages" => messages(value, &|one| part(document, one))?,
             "query" | "queries" | "documents" | "items" | "texts" | "text_1" | "text_2" | "data_1"
@@ -32,7 +32,7 @@ fn ranked(document: &Document<'_>, value: &Node<'_>) -> Result<(), ProtocolError
     match &value.kind {
         Kind::Null | Kind::String => Ok(()),
         Kind::Array(elements) => elements.iter().try_for_each(|element| ranked(document, element)),
-        Kind::Object(members) => members.iter().try_for_each(|member| match fold(&member.name).as_str() {
+        Kind::Object(members) => members.iter().try_for_each(|member| match &*fold(&member.name) {
             "content" => content(&member.value, &|one| part(document, one)),
             "text" | "title" => text(&member.value),
             "type" if kind(document, value).is_some_and(|kind| !TEXT_PARTS.contains(&&*kind)) => unknown(),

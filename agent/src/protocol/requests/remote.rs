@@ -47,7 +47,7 @@ pub(in super::super) fn stays_here(
 ) -> Result<(), ProtocolError> {
     let root = document.root();
     for member in root.members() {
-        if matches!(fold(&member.name).as_str(), "model" | "name") {
+        if matches!(&*fold(&member.name), "model" | "name") {
             no_cloud(document.text(&member.value).as_deref().unwrap_or_default(), rewriting.server)?;
         }
     }
@@ -65,13 +65,13 @@ pub(in super::super) fn stays_here(
     for member in root.members() {
         let name = fold(&member.name);
         let asked = !is_nothing(&member.value) && !matches!(member.value.kind, Kind::Bool(false));
-        if ELSEWHERE.contains(&name.as_str()) && asked {
+        if ELSEWHERE.contains(&&*name) && asked {
             return remote("the request names another host to ask");
         }
         if name == "tools" && member.value.elements().iter().any(|tool| is_hosted(document, tool)) {
             return remote("the request asks for a tool that the model's server would run itself");
         }
-        if !DESCRIPTIONS.contains(&name.as_str()) {
+        if !DESCRIPTIONS.contains(&&*name) {
             urls(document, &member.value, &name)?;
         }
     }

@@ -32,7 +32,7 @@ const PARTS: &[&str] = &["input_text", "output_text", "summary_text", "reasoning
 pub(super) fn inspectable(document: &Document<'_>) -> Result<(), ProtocolError> {
     for member in document.root().members() {
         let value = &member.value;
-        match fold(&member.name).as_str() {
+        match &*fold(&member.name) {
             "input" | "instructions" => items(document, value)?,
             // A template that the server keeps, and what to fill in.
             "prompt" if !is_nothing(value) => text(value)?,
@@ -52,7 +52,7 @@ fn items(document: &Document<'_>, value: &Node<'_>) -> Result<(), ProtocolError>
             Some(_) | None => return unknown(),
         }
         for member in item.members() {
-            match fold(&member.name).as_str() {
+            match &*fold(&member.name) {
                 "content" | "output" | "summary" => content(&member.value, &|one| text_part(document, one))?,
                 name => plain_member(name, &member.value)?,
             }
@@ -75,7 +75,7 @@ fn text_part(document: &Document<'_>, one: &Node<'_>) -> Result<(), ProtocolErro
 pub(super) fn keeps_no_state(document: &Document<'_>) -> Result<(), ProtocolError> {
     let root = document.root();
     for member in root.members() {
-        let asks = match fold(&member.name).as_str() {
+        let asks = match &*fold(&member.name) {
             "previous_response_id" | "conversation" | "previous_input_messages" => !is_nothing(&member.value),
             "background" => !matches!(member.value.kind, Kind::Null | Kind::Bool(false)),
             "input" => member.value.elements().iter().any(|item| is_reference(document, item)),

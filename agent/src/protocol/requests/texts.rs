@@ -3,16 +3,20 @@
 use super::super::ProtocolError;
 use bailiwick_masking::json::{Document, Kind, Member, Node};
 use bailiwick_masking::{Findings, Masker};
+use std::borrow::Cow;
 
 /// A name as the most forgiving reader compares it: Go's JSON ignores case and folds `ſ` and the Kelvin sign.
-pub(in super::super) fn fold(name: &str) -> String {
-    name.chars()
-        .map(|c| match c {
-            '\u{17f}' => 's',
-            '\u{212a}' => 'k',
-            c => c.to_ascii_lowercase(),
-        })
-        .collect()
+pub(in super::super) fn fold(name: &str) -> Cow<'_, str> {
+    let is_folded = name.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
+    if is_folded {
+        return Cow::Borrowed(name);
+    }
+    let folded = name.chars().map(|c| match c {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        c => c.to_ascii_lowercase(),
+    });
+    Cow::Owned(folded.collect())
 }
 
 /// Members that are never text, whatever they stand in.
@@ -145,7 +149,7 @@ pub(super) fn messages(
     for message in messages {
         let Kind::Object(members) = &message.kind else { return unknown() };
         for member in members {
-            match fold(&member.name).as_str() {
+            match &*fold(&member.name) {
                 "content" => content(&member.value, part)?,
                 name => {
                     // An answer that was spoken, in a conversation: `{"id": …}`.
@@ -162,5 +166,5 @@ pub(super) fn messages(
 
 /// What an object says it is.
 pub(super) fn kind(document: &Document<'_>, object: &Node<'_>) -> Option<String> {
-    object.get("type").and_then(|kind| document.text(kind)).map(std::borrow::Cow::into_owned)
+    object.get("type").and_then(|kind| document.text(kind)).map(Cow::into_owned)
 }
