@@ -102,7 +102,9 @@ impl Connection {
         // Answers are written in pieces as they come; a failure here costs latency, nothing else.
         let _slower = socket.set_nodelay(true);
         let tls = Arc::clone(&self.proxy.policy().tls);
-        let stream = match tokio::time::timeout(limits.handshake, tls.acceptor().accept(socket)).await {
+        // Boxed, as what follows: a task is as long as the longest of what it may come to do.
+        let handshake = Box::pin(tokio::time::timeout(limits.handshake, tls.acceptor().accept(socket)));
+        let stream = match handshake.await {
             Ok(Ok(stream)) => stream,
             Ok(Err(cause)) => return tls.failed(&cause),
             Err(_) => return tracing::debug!("a TLS handshake took too long"),
@@ -119,7 +121,6 @@ impl Connection {
         let id = RequestId::new();
         let (proxy, client) = (Arc::clone(&self.proxy), self.peer.ip());
         let service = service_fn(move |request| self.answer(request, certificate.clone()));
-        // Boxed, each: a task that waits for a caller is as long as the longest of what it may come to do.
         let ended = if http2 {
             let connection = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
@@ -145,7 +146,7 @@ impl Connection {
         if let Err(cause) = ended {
             tracing::debug!(%cause, "a connection ended early");
             if let Some(id) = id.filter(|_| cause.is_parse()) {
-                record_unreadable(&proxy, client, id, cause.is_parse_too_large()).await;
+                Box::pin(record_unreadable(&proxy, client, id, cause.is_parse_too_large())).await;
             }
         }
     }
