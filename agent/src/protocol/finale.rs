@@ -3,16 +3,55 @@
 //! Clients stop reading there and may never see the last byte, so the end is held until the outcome is recorded.
 
 use super::Dialect;
+use bytes::{Bytes, BytesMut};
 
 /// How OpenAI's streams end.
 const DONE: [&[u8]; 2] = [b"data: [DONE]", b"data:[DONE]"];
 /// The longest line that is waited for to know whether it is the end.
 const LONGEST_LINE: usize = 8 * 1024 * 1024;
 
+/// What of a stream was not sent yet, since its end may begin there.
+#[derive(Debug)]
+pub struct Unsent {
+    dialect: Dialect,
+    bytes: BytesMut,
+    /// All of it is the beginning of one line: looked through once, however small the pieces are in which the rest comes.
+    within_line: bool,
+}
+
+impl Unsent {
+    /// Nothing came so far.
+    #[must_use]
+    pub fn new(dialect: Dialect) -> Self {
+        Self { dialect, bytes: BytesMut::new(), within_line: false }
+    }
+
+    /// More came; what may be sent of it all.
+    pub fn push(&mut self, piece: &[u8]) -> Bytes {
+        self.bytes.extend_from_slice(piece);
+        if self.within_line && self.bytes.len() <= LONGEST_LINE && !piece.iter().any(is_break) {
+            return Bytes::new();
+        }
+        let ready = self.bytes.split_to(end_begins(self.dialect, &self.bytes)).freeze();
+        self.within_line = !self.bytes.is_empty() && !self.bytes.iter().any(is_break);
+        ready
+    }
+
+    /// All that was not sent, and the last piece.
+    #[must_use]
+    pub fn finish(mut self, last: &[u8]) -> Bytes {
+        self.bytes.extend_from_slice(last);
+        self.bytes.freeze()
+    }
+}
+
+fn is_break(byte: &u8) -> bool {
+    matches!(byte, b'\n' | b'\r')
+}
+
 /// Where the end of a stream begins in what was not sent yet: at a line that says it, or that may come to say it, since the
 /// network cuts lines, too. All of it may be sent where there is no such line.
-#[must_use]
-pub fn end_begins(dialect: Dialect, unsent: &[u8]) -> usize {
+fn end_begins(dialect: Dialect, unsent: &[u8]) -> usize {
     match dialect {
         Dialect::OpenAi => done_begins(unsent),
         Dialect::Responses | Dialect::Anthropic | Dialect::Ollama | Dialect::Tgi | Dialect::Kserve => {
@@ -23,7 +62,6 @@ pub fn end_begins(dialect: Dialect, unsent: &[u8]) -> usize {
 
 /// A line alone says it, and nothing comes after it.
 fn done_begins(unsent: &[u8]) -> usize {
-    let is_break = |byte: &u8| matches!(byte, b'\n' | b'\r');
     let line_ends = unsent.iter().rposition(|byte| !is_break(byte)).map_or(0, |last| last + 1);
     let line_begins = unsent[..line_ends].iter().rposition(is_break).map_or(0, |before| before + 1);
     let line = &unsent[line_begins..line_ends];
@@ -35,7 +73,7 @@ fn done_begins(unsent: &[u8]) -> usize {
 /// An event says it; after that only `[DONE]` and names of events may come.
 fn last_begins(dialect: Dialect, unsent: &[u8]) -> usize {
     let (mut begins, mut end) = (0, None);
-    for line in unsent.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
+    for line in unsent.split_inclusive(is_break) {
         let whole = line.ends_with(b"\n") || line.ends_with(b"\r");
         if !whole && line.len() <= LONGEST_LINE || says_end(dialect, line) {
             end = end.or(Some(begins));
@@ -171,6 +209,39 @@ mod tests {
             ),
         ] {
             assert_eq!(end_begins(dialect, unsent.as_bytes()), sent.len(), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_comes_in_the_smallest_pieces_is_looked_through_once() {
+        // Looked through at each piece, these would take hours.
+        const LINE: usize = 2 * 1024 * 1024;
+        for dialect in [Dialect::OpenAi, Dialect::Anthropic, Dialect::Ollama] {
+            let mut unsent = Unsent::new(dialect);
+            let mut sent = unsent.push(b"data: {}\ndata: ").len();
+            for _ in 0..LINE {
+                sent += unsent.push(b"x").len();
+            }
+            sent += unsent.push(b"\n").len();
+            assert_eq!(sent + unsent.finish(b"").len(), 16 + LINE, "{dialect:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_sent_does_not_depend_on_how_it_was_cut() {
+        let stream =
+            b"event: a\ndata: {\"a\":1}\r\n\r\ndata: {\"type\":\"message_stop\"}\n\ndata: [DONE]\n\n";
+        for dialect in
+            [Dialect::OpenAi, Dialect::Responses, Dialect::Anthropic, Dialect::Ollama, Dialect::Tgi]
+        {
+            let whole = end_begins(dialect, stream);
+            for size in 1..stream.len() {
+                let mut unsent = Unsent::new(dialect);
+                let sent: usize = stream.chunks(size).map(|piece| unsent.push(piece).len()).sum();
+                // What may be a line of the end is held until it is whole, and may then go; the end itself never does.
+                assert_eq!(sent, whole, "{dialect:?}, pieces of {size}");
+                assert_eq!(unsent.finish(b""), stream[whole..], "{dialect:?}, pieces of {size}");
+            }
         }
     }
 

@@ -58,6 +58,6 @@ pub use answer::{Answer, Form, error_event};
 pub use dialect::Dialect;
 pub use endpoint::{BodyForm, Endpoint, find, offers};
 pub use error::{ProtocolError, error_body, error_in};
-pub use finale::{Tail, end_begins};
+pub use finale::{Tail, Unsent};
 pub use request::{Request, request, scan_path};
 pub use rewrite::Rewriting;

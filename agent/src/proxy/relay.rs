@@ -8,7 +8,7 @@ use super::removal::Removal;
 use super::reply::{Gone, Last, Reply};
 use super::request_id::RequestId;
 use super::upstream::{Dialled, ModelAnswer, Question, UpstreamError};
-use crate::protocol::{self, Answer, Dialect, Form, ProtocolError, Tail};
+use crate::protocol::{self, Answer, Dialect, Form, ProtocolError, Tail, Unsent};
 use bailiwick_masking::{Findings, Masker};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Response, StatusCode};
@@ -188,7 +188,7 @@ impl<'a> Relay<'a> {
 
     /// Passes the answer on as it comes, but for its end; where it is no stream, holds it until it is whole.
     async fn pump(&mut self, mut model: ModelAnswer<'_>, mut answer: Answer) -> Result<Last, Stop> {
-        let mut held = BytesMut::new();
+        let (mut held, mut unsent) = (BytesMut::new(), Unsent::new(self.call.dialect));
         while let Some(piece) = self.next(&mut model.body).await? {
             if self.form.is_stream() {
                 self.first.get_or_insert_with(Instant::now);
@@ -200,14 +200,16 @@ impl<'a> Relay<'a> {
             self.findings = answer.findings().clone();
             let released = released.map_err(Stop::Blocked)?;
             self.bytes += released.len() as u64;
-            held.extend_from_slice(&released);
             if self.form.is_stream() {
-                let ready = held.split_to(protocol::end_begins(self.call.dialect, &held));
+                let ready = unsent.push(&released);
                 if !ready.is_empty() {
                     self.tail.sent(&ready);
-                    self.reply.send(ready.freeze()).await?;
+                    self.reply.send(ready).await?;
                 }
-            } else if self.bytes > self.call.limits.answer_bytes {
+                continue;
+            }
+            held.extend_from_slice(&released);
+            if self.bytes > self.call.limits.answer_bytes {
                 return Err(failed(
                     "upstream-too-large",
                     "the model's answer is too large to be inspected whole",
@@ -218,11 +220,11 @@ impl<'a> Relay<'a> {
         self.findings = answer.findings().clone();
         let rest = rest.map_err(Stop::Blocked)?;
         self.bytes += rest.len() as u64;
-        held.extend_from_slice(&rest);
         if self.form.is_stream() {
             model.ended();
-            return Ok(Last::Tail(held.freeze()));
+            return Ok(Last::Tail(unsent.finish(&rest)));
         }
+        held.extend_from_slice(&rest);
         let head = headers::for_caller(self.status, self.form, self.call.id, Some(model.head.headers()));
         model.ended();
         Ok(Last::Whole(head, held.freeze()))
