@@ -51,7 +51,7 @@ fn functions() -> HashMap<Place, Function> {
     let texts = file.symbols().filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.size() > 0);
     let function = |symbol: object::Symbol<'_, '_>| {
         let section = symbol.section_index().unwrap();
-        let (from, size) = (symbol.address() as usize, symbol.size() as usize);
+        let (from, size) = (length(symbol.address()), length(symbol.size()));
         let code = &file.section_by_index(section).unwrap().data().unwrap()[from..from + size];
         let calls = (0..size).step_by(INSTRUCTION).filter(|at| code[*at] == 0x85 && code[at + 1] >> 4 == 1);
         let calls = calls.map(|at| called(&file, section, from + at)).collect();
@@ -72,7 +72,11 @@ fn called(file: &object::File<'_>, section: SectionIndex, at: usize) -> Place {
     };
     let RelocationTarget::Symbol(symbol) = relocation.target() else { panic!("a call to no symbol") };
     let symbol = file.symbol_by_index(symbol).unwrap();
-    (symbol.section_index().unwrap(), behind(symbol.address() as usize, immediate))
+    (symbol.section_index().unwrap(), behind(length(symbol.address()), immediate))
+}
+
+fn length(number: u64) -> usize {
+    usize::try_from(number).unwrap()
 }
 
 /// The lowest byte below the frame pointer that is named: as the base of a load or a store, or as an address that is made from it.
