@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     os::fd::{AsFd, OwnedFd},
+    thread,
 };
 
 use aya::{Ebpf, EbpfLoader, programs::Program};
@@ -67,7 +68,7 @@ fn load_over_pins(site: &Site) -> Result<Vec<Loaded>, KernelError> {
         loader.map_pin_path(shape.name, site.map_pin(shape.name));
     }
     let mut ebpf = loader.load(OBJECT).map_err(|error| KernelError::Load { message: chain(&error) })?;
-    HOOKS.iter().map(|spec| load_program(&mut ebpf, spec)).collect()
+    load_programs(&mut ebpf)
 }
 
 /// The tag of each program as this kernel computes it for what was built in: loads them once more, attaches nothing,
@@ -83,9 +84,7 @@ pub(crate) fn built_in_tags(site: &Site) -> Result<Tags, KernelError> {
         }
     }
     let mut ebpf = loader.load(OBJECT).map_err(|error| KernelError::Load { message: chain(&error) })?;
-    let loaded: Vec<Loaded> =
-        HOOKS.iter().map(|spec| load_program(&mut ebpf, spec)).collect::<Result<_, _>>()?;
-    tags_of(&loaded)
+    tags_of(&load_programs(&mut ebpf)?)
 }
 
 /// The tags of loaded programs, by name.
@@ -127,19 +126,40 @@ pub(crate) fn put_back_maps(site: &Site, maps: &[(&'static str, OwnedFd)]) -> Re
     Ok(())
 }
 
-fn load_program(ebpf: &mut Ebpf, spec: &'static HookSpec) -> Result<Loaded, KernelError> {
-    let refused = |message: String| KernelError::Program { program: spec.name, message };
-    let program = ebpf.program_mut(spec.name).ok_or_else(|| refused("not in the object".into()))?;
+/// Every program at once: the kernel takes half a second to verify the longest, and an agent that starts again carries no
+/// request until the last one is in.
+fn load_programs(ebpf: &mut Ebpf) -> Result<Vec<Loaded>, KernelError> {
+    let mut programs: BTreeMap<&str, &mut Program> = ebpf.programs_mut().collect();
+    thread::scope(|scope| {
+        let start = |spec: &'static HookSpec| {
+            let program = programs.remove(spec.name).ok_or_else(|| refused(spec, "not in the object"))?;
+            thread::Builder::new()
+                .spawn_scoped(scope, move || load_program(program, spec))
+                .map_err(|error| refused(spec, error))
+        };
+        let started: Vec<_> = HOOKS.iter().map(start).collect();
+        let end = |thread: thread::ScopedJoinHandle<'_, _>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        started.into_iter().map(|started| started.and_then(end)).collect()
+    })
+}
+
+fn load_program(program: &mut Program, spec: &'static HookSpec) -> Result<Loaded, KernelError> {
     #[expect(clippy::wildcard_enum_match_arm, reason = "aya's enum of every program type there is")]
     let outcome = match program {
         Program::CgroupSockAddr(program) => program.load(),
         Program::CgroupSkb(program) => program.load(),
-        _ => return Err(refused("of an unexpected type".into())),
+        _ => return Err(refused(spec, "of an unexpected type")),
     };
-    outcome.map_err(|error| refused(chain(&error)))?;
-    let fd = program.fd().map_err(|error| refused(chain(&error)))?;
-    let program = fd.as_fd().try_clone_to_owned().map_err(|error| refused(error.to_string()))?;
+    outcome.map_err(|error| refused(spec, chain(&error)))?;
+    let fd = program.fd().map_err(|error| refused(spec, chain(&error)))?;
+    let program = fd.as_fd().try_clone_to_owned().map_err(|error| refused(spec, error))?;
     Ok(Loaded { spec, program })
+}
+
+fn refused(spec: &HookSpec, why: impl ToString) -> KernelError {
+    KernelError::Program { program: spec.name, message: why.to_string() }
 }
 
 fn check_pin(site: &Site, shape: &MapShape) -> Result<(), KernelError> {
