@@ -25,10 +25,9 @@ const KILLS: usize = 100;
 /// A life is ended as soon as it carries so many streams, or when its share of the time is over.
 const HALF: usize = STREAMS / 2;
 /// For all lives together: what one does not need is the others'. On a quiet machine one takes a second.
-const LIVES: Duration = Duration::from_secs(170);
+const LIVES: Duration = Duration::from_secs(400);
 /// Every so often a life lasts until it carries every stream, and ends while the model is held.
 const FULL: usize = 20;
-const FULL_PATIENCE: Duration = Duration::from_secs(8);
 /// No life may be so slow that its streams do not flow by then.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Connections that the model may still hold for agents that are dead.
@@ -57,14 +56,16 @@ fn nobody_gets_in_while_the_agent_is_killed_a_hundred_times() {
         let left = u32::try_from(KILLS - number).unwrap();
         let share = LIVES.saturating_sub(began.elapsed()) / left;
         let flowing = match number % FULL {
-            0 => streams.wait(STREAMS, FULL_PATIENCE),
+            0 => streams.wait(STREAMS, PATIENCE),
             _ => streams.wait(HALF, share),
         };
         // On a busy machine not all of them make it; but a life in which nothing flowed proves nothing.
         carried.push(if flowing == 0 { streams.wait(1, PATIENCE) } else { flowing });
+        let least = if number % FULL == 0 { STREAMS } else { 1 };
         assert!(
-            carried[number] > 0,
-            "kill {number}: no stream flows\n{}\n{}",
+            carried[number] >= least,
+            "kill {number}: {} streams flow\n{}\n{}",
+            carried[number],
             streams.account(),
             scene.journal()
         );
@@ -102,9 +103,11 @@ fn nobody_gets_in_while_the_agent_is_killed_a_hundred_times() {
     assert_eq!(seen.local.refused.get("EPERM"), Some(&seen.local.attempts), "at once: {:?}", seen.local);
     assert_eq!(seen.remote.timed_out, seen.remote.attempts, "without a word: {:?}", seen.remote);
     assert!(seen.local.attempts > 1000 && seen.remote.attempts > 1000, "these are no storms: {seen:?}");
-    assert!(median >= HALF, "half of the kills cut fewer than {HALF} streams: {carried:?}");
     assert!(flowed.pieces > flowed.opened, "{flowed:?}");
-    assert!(flowed.cut >= (KILLS * HALF / 2) as u64, "{flowed:?}");
+    assert!(
+        flowed.cut >= carried.iter().sum::<usize>() as u64,
+        "each kill cuts what flows: {carried:?}, {flowed:?}"
+    );
 
     let starts = scene.starts();
     assert_eq!(starts, KILLS + 1, "every life of the agent is in the trail");
