@@ -162,13 +162,13 @@ pub(crate) fn parse(ctx: &SkBuffContext, ends: &mut Ends) -> Result<(), Reason> 
     // SAFETY: within the bounds that were just checked.
     let first: u8 = unsafe { bytes.read(0) };
     match first >> 4 {
-        4 => {
-            parse_v4(bytes, first, ends)?;
-            parse_transport::<V4_LENGTH>(bytes, ctx.len() as usize, ends)
-        }
         6 => {
             parse_v6(bytes, ends)?;
             parse_transport::<V6_LENGTH>(bytes, ctx.len() as usize, ends)
+        }
+        4 => {
+            parse_v4(bytes, first, ends)?;
+            parse_transport::<V4_LENGTH>(bytes, ctx.len() as usize, ends)
         }
         _ => Err(Reason::Malformed),
     }

@@ -20,11 +20,15 @@ pub(crate) const REFUSE: i32 = 0;
 
 /// Where a decision was made, and about whom. `CALL` says that it is a system call of the process that acts; the programs
 /// of packet hooks may not even contain a question for the process.
+///
+/// In this order, because of a byte that does not begin a word the verifier does not remember what was written there: what
+/// follows is verified once, and not once for each reason.
+#[repr(C)]
 pub(crate) struct Site<const CALL: bool> {
-    pub(crate) hook: Hook,
     pub(crate) settings: Settings,
     /// The cgroup of the process or of the socket.
     pub(crate) cgroup_id: u64,
+    pub(crate) hook: Hook,
     /// Why, of a packet that is not allowed, or would not be.
     pub(crate) reason: Reason,
 }
