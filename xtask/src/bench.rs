@@ -53,12 +53,12 @@ const PROXY_GOALS: &[(&str, Goal)] = &[
     ("Bailiwick, a thousand streams: first token, p99", Goal::RatioAtMost(1.1)),
     ("Bailiwick, a thousand streams: longest wait between tokens", Goal::AtMost(500.0)),
     ("Bailiwick, a thousand streams: memory", Goal::AtMost(60.0)),
-    ("Bailiwick, an answer of 54 MB: memory added", Goal::AtMost(4.0)),
+    ("Bailiwick, a large answer: memory added", Goal::AtMost(4.0)),
     ("Bailiwick, masking, a thousand streams: first token, p50", Goal::RatioAtMost(1.1)),
     ("Bailiwick, masking, a thousand streams: first token, p99", Goal::RatioAtMost(1.1)),
     ("Bailiwick, masking, a thousand streams: longest wait between tokens", Goal::AtMost(500.0)),
     ("Bailiwick, masking, a thousand streams: memory", Goal::AtMost(60.0)),
-    ("Bailiwick, masking, an answer of 54 MB: memory added", Goal::AtMost(4.0)),
+    ("Bailiwick, masking, a large answer: memory added", Goal::AtMost(4.0)),
 ];
 
 /// What one pass of a multi-pattern engine makes, without validators and without rewriting anything.

@@ -77,8 +77,8 @@ pub(crate) fn hold(target: &Target, process: Option<u32>) -> Measured<Seen> {
     })
 }
 
-/// Reads one large answer; returns its bytes, and by how many MB the process grew meanwhile, at most.
-pub(crate) fn large(target: &Target, process: u32) -> Measured<(f64, f64)> {
+/// Reads one large answer; returns by how many MB the process grew meanwhile, at most.
+pub(crate) fn large(target: &Target, process: u32) -> Measured<f64> {
     let before = seat::resident_megabytes(process)?;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let mut sender = load::connect(target).await?;
@@ -95,7 +95,7 @@ pub(crate) fn large(target: &Target, process: u32) -> Measured<(f64, f64)> {
         if bytes < 50_000_000 {
             return Err(format!("the answer ended after {bytes} bytes").into());
         }
-        Ok((f64::from(u32::try_from(bytes)?) / 1e6, most - before))
+        Ok(most - before)
     })
 }
 
