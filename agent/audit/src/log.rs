@@ -99,9 +99,13 @@ impl Log {
     /// # Errors
     /// [`AuditError::Failed`] for good once a write or fsync failed; [`AuditError::TimedOut`] after [`APPEND_TIMEOUT`], when
     /// the record may or may not be written; [`AuditError::TooLarge`] for this record only
-    pub async fn append(&self, record: Record) -> Result<Index, AuditError> {
-        let entry = record.encode(OffsetDateTime::now_utc())?;
-        self.ask(APPEND_TIMEOUT, |reply| Command::Append { entry, reply }).await
+    pub fn append(&self, record: Record) -> impl Future<Output = Result<Index, AuditError>> + Send + '_ {
+        // Encoded before anything waits, so that what waits is as small as it can be.
+        let entry = record.encode(OffsetDateTime::now_utc());
+        async move {
+            let entry = entry?;
+            self.ask(APPEND_TIMEOUT, |reply| Command::Append { entry, reply }).await
+        }
     }
 
     /// A keyed hash under this epoch's key.

@@ -160,7 +160,8 @@ impl KeyStore {
             }
             return Ok(set);
         }
-        self.refresh(self.timing.retry).await;
+        // Boxed, here and below: it is seldom needed, and long beside what each request asks of this.
+        Box::pin(self.refresh(self.timing.retry)).await;
         self.serving().ok_or(Fault::IssuerUnavailable)
     }
 
@@ -170,7 +171,7 @@ impl KeyStore {
     /// Whoever forges tokens causes one fetch a `debounce`, whatever ids they name.
     pub(super) async fn verify(&self, token: &Token<'_>, set: Arc<KeySet>) -> Result<Arc<KeySet>, Fault> {
         let Err(fault) = token.verify_signature(&set) else { return Ok(set) };
-        self.refresh(self.timing.debounce).await;
+        Box::pin(self.refresh(self.timing.debounce)).await;
         let newer = self.serving().ok_or(Fault::IssuerUnavailable)?;
         if newer.generation == set.generation {
             return Err(fault);

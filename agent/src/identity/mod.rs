@@ -225,7 +225,7 @@ impl Authenticator {
         }
         let token = match Token::parse(text) {
             Ok(token) => token,
-            Err(Fault::TokenOpaque) => return self.ask_about(text, digest, now).await,
+            Err(Fault::TokenOpaque) => return Box::pin(self.ask_about(text, digest, now)).await,
             Err(fault) => return Err(fault.into()),
         };
         let (issuer, trusted) = self.issuer_of(&token)?;

@@ -37,7 +37,7 @@ pub(super) struct Client {
 }
 
 /// Tells the story, and if it ends in a refusal, records that and says so.
-pub(super) async fn serve(proxy: &Proxy, client: Client, request: Request<Incoming>, mut reply: Reply) {
+pub(super) async fn serve(proxy: &Proxy, client: Client, request: Box<Request<Incoming>>, mut reply: Reply) {
     let Some(id) = RequestId::new() else { return };
     let ledger = &proxy.ledger;
     // Taken once: a reload meanwhile is for the next request.
@@ -95,7 +95,7 @@ async fn story(
     client: &Client,
     seen: &mut Seen,
     dialect: &mut Dialect,
-    request: Request<Incoming>,
+    request: Box<Request<Incoming>>,
     reply: &mut Reply,
 ) -> Result<Told, Stopped> {
     let Proxy { limits, ledger, .. } = proxy;

@@ -269,16 +269,19 @@ impl Ledger {
         Ok(Admitted { ledger: self.clone(), request: seen.id.clone(), permit, since, open: true })
     }
 
-    async fn append(&self, record: Record) -> Result<(), Unrecorded> {
-        // The log gives up on a hanging disk by itself, so that this wait is bounded.
+    /// The log gives up on a hanging disk by itself, so that this wait is bounded.
+    fn append(&self, record: Record) -> impl Future<Output = Result<(), Unrecorded>> + Send + '_ {
         let since = Instant::now();
-        let appended = self.log.append(record).await;
-        self.metrics.committed(since.elapsed());
-        match appended {
-            Ok(_index) => Ok(()),
-            Err(cause) => {
-                tracing::error!(%cause, "a record could not be written: the request fails");
-                Err(Unrecorded)
+        let appended = self.log.append(record);
+        async move {
+            let appended = appended.await;
+            self.metrics.committed(since.elapsed());
+            match appended {
+                Ok(_index) => Ok(()),
+                Err(cause) => {
+                    tracing::error!(%cause, "a record could not be written: the request fails");
+                    Err(Unrecorded)
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use super::limits::Limits;
 use super::line::Kept;
 use super::reply;
 use super::request_id::RequestId;
-use super::tls::Shown;
+use super::tls::{ServerTls, Shown};
 use super::unreadable::{self, Worded};
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
@@ -17,7 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,6 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_rustls::server::TlsStream;
 
 /// A pause after an accept that failed for want of something (file descriptors): the listener is ready again at
 /// once, and would otherwise be asked again at once.
@@ -109,15 +110,10 @@ impl Connection {
             Ok(Err(cause)) => return tls.failed(&cause),
             Err(_) => return tracing::debug!("a TLS handshake took too long"),
         };
-        // The chain was verified in the handshake; a leaf that cannot be read must not pass for none.
-        let shown = stream.get_ref().1.peer_certificates().filter(|chain| !chain.is_empty());
-        let certificate = match shown.map(|chain| Shown::read(chain, &tls)) {
-            None => None,
-            Some(Some(certificate)) => Some(Arc::new(certificate)),
-            Some(None) => return tracing::debug!("a client certificate cannot be read"),
+        let Some((io, certificate, http2)) = shaken(stream, &tls) else {
+            return tracing::debug!("a client certificate cannot be read");
         };
-        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        let (io, in_use) = (TokioIo::new(stream), Arc::clone(&self.in_use));
+        let in_use = Arc::clone(&self.in_use);
         let id = RequestId::new();
         let (proxy, client) = (Arc::clone(&self.proxy), self.peer.ip());
         let service = service_fn(move |request| self.answer(request, certificate.clone()));
@@ -131,7 +127,7 @@ impl Connection {
                 .keep_alive_interval(limits.connection_idle / 4)
                 .keep_alive_timeout(limits.connection_idle / 4)
                 .serve_connection(io, service);
-            Box::pin(drive(connection, &in_use, &limits, stop)).await
+            drive(Box::pin(connection), &in_use, &limits, stop).await
         } else {
             let io = Worded::new(io, id.clone());
             let connection = http1::Builder::new()
@@ -141,7 +137,7 @@ impl Connection {
                 .max_header_size(limits.header_bytes as usize)
                 .max_buf_size(2 * limits.header_bytes as usize)
                 .serve_connection(io, service);
-            Box::pin(drive(connection, &in_use, &limits, stop)).await
+            drive(Box::pin(connection), &in_use, &limits, stop).await
         };
         if let Err(cause) = ended {
             tracing::debug!(%cause, "a connection ended early");
@@ -161,7 +157,8 @@ impl Connection {
         let (reply, answer) = reply::pair(self.proxy.limits.caller_stall);
         let (proxy, address, kept) = (Arc::clone(&self.proxy), self.peer.ip(), Arc::clone(&self.kept));
         let (running, in_use) = (self.running.clone(), InUse::begin(&self.in_use));
-        // Boxed: the runtime moves what it is given more than once, and a story is long.
+        // Boxed, both: what is moved on as it is has its room in each task and function that it passes through.
+        let request = Box::new(request);
         tokio::spawn(Box::pin(async move {
             handler::serve(&proxy, Client { address, certificate, kept }, request, reply).await;
             drop((running, in_use));
@@ -170,11 +167,29 @@ impl Connection {
     }
 }
 
+/// What the handshake showed: the certificate, if any, and whether HTTP/2 is spoken. `None` where there is a certificate that
+/// cannot be read: it was verified, and must not pass for none.
+///
+/// Apart, because a task keeps the room of whatever was borrowed in it: the stream's, twice.
+fn shaken(
+    stream: TlsStream<TcpStream>,
+    tls: &Arc<ServerTls>,
+) -> Option<(TokioIo<TlsStream<TcpStream>>, Option<Arc<Shown>>, bool)> {
+    let (_, session) = stream.get_ref();
+    let chain = session.peer_certificates().filter(|chain| !chain.is_empty());
+    let certificate = match chain {
+        None => None,
+        Some(chain) => Some(Arc::new(Shown::read(chain, tls)?)),
+    };
+    let http2 = session.alpn_protocol() == Some(b"h2");
+    Some((TokioIo::new(stream), certificate, http2))
+}
+
 /// Drives a connection to its end. It is let go of, requests under way excepted, when it is unused for the idle
 /// time or when `stop` is true. A caller who still has not fetched what was left for it a stall later is cut off: the
 /// requests are long over, and nothing else would ever end this.
 async fn drive<C, E>(
-    connection: C,
+    mut connection: Pin<Box<C>>,
     in_use: &Use,
     limits: &Limits,
     mut stop: watch::Receiver<bool>,
@@ -183,7 +198,6 @@ where
     C: GracefulConnection<Error = E>,
 {
     let idle = limits.connection_idle;
-    let mut connection = pin!(connection);
     let mut glance = tokio::time::interval(idle / 4);
     let mut closing = false;
     loop {

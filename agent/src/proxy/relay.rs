@@ -66,20 +66,28 @@ impl From<Gone> for Stop {
 
 /// Asks the model over the connection that there is and passes its answer on, but for the last byte. Watches the caller
 /// all the while.
-pub(super) async fn relay(
-    dialled: Result<Dialled<'_>, UpstreamError>,
-    admitted: &Admitted,
-    question: Question<'_>,
-    call: Call<'_>,
-    reply: &mut Reply,
-) -> Ending {
+pub(super) fn relay<'a>(
+    dialled: Result<Dialled<'a>, UpstreamError>,
+    admitted: &'a Admitted,
+    question: Question<'a>,
+    call: Call<'a>,
+    reply: &'a mut Reply,
+) -> impl Future<Output = Ending> + Send {
     let commented = question.streamed && call.dialect.streams_events();
     let mut relay = Relay::new(call, commented, reply);
-    match relay.run(dialled, admitted, question).await {
-        Ok(last) => relay.ending(Outcome::Complete, None, last),
-        Err(stop) => relay.stopped(stop),
+    // Boxed: what it takes to ask is gone once a stream begins, which may be long.
+    let limits = relay.call.limits;
+    let asked = dialled.map(|dialled| Box::pin(dialled.forward(admitted, question, limits)));
+    async move {
+        match relay.run(asked).await {
+            Ok(last) => relay.ending(Outcome::Complete, None, last),
+            Err(stop) => relay.stopped(stop),
+        }
     }
 }
+
+/// What is waited for until the answer's head is there.
+type Asked<F> = Pin<Box<F>>;
 
 struct Relay<'a> {
     call: Call<'a>,
@@ -114,21 +122,57 @@ impl<'a> Relay<'a> {
         }
     }
 
-    async fn run(
+    /// Waits for the answer and passes it on as it comes, but for its end; where it is no stream, holds it until it is whole.
+    async fn run<'m>(
         &mut self,
-        dialled: Result<Dialled<'_>, UpstreamError>,
-        admitted: &Admitted,
-        question: Question<'_>,
+        asked: Result<Asked<impl Future<Output = Result<ModelAnswer<'m>, UpstreamError>>>, UpstreamError>,
     ) -> Result<Last, Stop> {
-        // Boxed: what it takes to ask is gone once a stream begins, which may be long.
-        let asked = Box::pin(dialled.map_err(unavailable)?.forward(admitted, question, self.call.limits));
-        let mut model = self.head(asked).await?;
-        let answer = self.open(&model.head)?;
+        let mut model = self.head(asked.map_err(unavailable)?).await?;
+        let mut answer = self.open(&model.head)?;
         if self.form.is_stream() {
             // They share, and so keep, the buffer that they were read into.
             *model.head.headers_mut() = HeaderMap::new();
         }
-        self.pump(model, answer).await
+        let (mut held, mut unsent) = (BytesMut::new(), Unsent::new(self.call.dialect));
+        while let Some(piece) = self.next(&mut model.body).await? {
+            if self.form.is_stream() {
+                self.first.get_or_insert_with(Instant::now);
+            }
+            if let Some(meter) = &mut self.call.meter {
+                meter.see(&piece, self.form);
+            }
+            let released = answer.push(&piece);
+            self.findings = answer.findings().clone();
+            let released = released.map_err(Stop::Blocked)?;
+            self.bytes += released.len() as u64;
+            if self.form.is_stream() {
+                let ready = unsent.push(&released);
+                if !ready.is_empty() {
+                    self.tail.sent(&ready);
+                    self.reply.send(ready).await?;
+                }
+                continue;
+            }
+            held.extend_from_slice(&released);
+            if self.bytes > self.call.limits.answer_bytes {
+                return Err(failed(
+                    "upstream-too-large",
+                    "the model's answer is too large to be inspected whole",
+                ));
+            }
+        }
+        let rest = answer.finish();
+        self.findings = answer.findings().clone();
+        let rest = rest.map_err(Stop::Blocked)?;
+        self.bytes += rest.len() as u64;
+        if self.form.is_stream() {
+            model.ended();
+            return Ok(Last::Tail(unsent.finish(&rest)));
+        }
+        held.extend_from_slice(&rest);
+        let head = headers::for_caller(self.status, self.form, self.call.id, Some(model.head.headers()));
+        model.ended();
+        Ok(Last::Whole(head, held.freeze()))
     }
 
     /// Waits for the model's head. A caller who waits for a stream of events is kept company by comments once the model has
@@ -136,7 +180,7 @@ impl<'a> Relay<'a> {
     /// answer's status is the model's own.
     async fn head<'m>(
         &mut self,
-        mut asked: Pin<Box<impl Future<Output = Result<ModelAnswer<'m>, UpstreamError>>>>,
+        mut asked: Asked<impl Future<Output = Result<ModelAnswer<'m>, UpstreamError>>>,
     ) -> Result<ModelAnswer<'m>, Stop> {
         loop {
             tokio::select! {
@@ -184,50 +228,6 @@ impl<'a> Relay<'a> {
             self.reply.begin(head)?;
         }
         Ok(answer)
-    }
-
-    /// Passes the answer on as it comes, but for its end; where it is no stream, holds it until it is whole.
-    async fn pump(&mut self, mut model: ModelAnswer<'_>, mut answer: Answer) -> Result<Last, Stop> {
-        let (mut held, mut unsent) = (BytesMut::new(), Unsent::new(self.call.dialect));
-        while let Some(piece) = self.next(&mut model.body).await? {
-            if self.form.is_stream() {
-                self.first.get_or_insert_with(Instant::now);
-            }
-            if let Some(meter) = &mut self.call.meter {
-                meter.see(&piece, self.form);
-            }
-            let released = answer.push(&piece);
-            self.findings = answer.findings().clone();
-            let released = released.map_err(Stop::Blocked)?;
-            self.bytes += released.len() as u64;
-            if self.form.is_stream() {
-                let ready = unsent.push(&released);
-                if !ready.is_empty() {
-                    self.tail.sent(&ready);
-                    self.reply.send(ready).await?;
-                }
-                continue;
-            }
-            held.extend_from_slice(&released);
-            if self.bytes > self.call.limits.answer_bytes {
-                return Err(failed(
-                    "upstream-too-large",
-                    "the model's answer is too large to be inspected whole",
-                ));
-            }
-        }
-        let rest = answer.finish();
-        self.findings = answer.findings().clone();
-        let rest = rest.map_err(Stop::Blocked)?;
-        self.bytes += rest.len() as u64;
-        if self.form.is_stream() {
-            model.ended();
-            return Ok(Last::Tail(unsent.finish(&rest)));
-        }
-        held.extend_from_slice(&rest);
-        let head = headers::for_caller(self.status, self.form, self.call.id, Some(model.head.headers()));
-        model.ended();
-        Ok(Last::Whole(head, held.freeze()))
     }
 
     /// The model's next piece; `None` at its end. While it is silent, comments go out between events, before the first

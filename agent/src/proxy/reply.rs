@@ -38,9 +38,9 @@ enum Stage {
     Streaming(mpsc::Sender<Piece>),
 }
 
-/// What travels in a stream.
+/// What travels in a stream. Boxed: a channel has room for thirty-two of them, however few it may hold.
 pub(super) enum Piece {
-    Bytes(Bytes),
+    Bytes(Box<Bytes>),
     End,
 }
 
@@ -95,7 +95,7 @@ impl Reply {
     /// Sends a piece of a stream; returns when there is room for the next one.
     pub(super) async fn send(&mut self, bytes: Bytes) -> Result<(), Gone> {
         let Stage::Streaming(pieces) = &self.stage else { return Err(Gone::Left) };
-        match tokio::time::timeout(self.patience, pieces.send(Piece::Bytes(bytes))).await {
+        match tokio::time::timeout(self.patience, pieces.send(Piece::Bytes(Box::new(bytes)))).await {
             Ok(sent) => sent.map_err(|_| Gone::Left),
             Err(_) => Err(Gone::Stalled),
         }
@@ -111,7 +111,7 @@ impl Reply {
             (Stage::Streaming(pieces), Last::Tail(tail)) => {
                 let ending = async {
                     if !tail.is_empty() {
-                        pieces.send(Piece::Bytes(tail)).await?;
+                        pieces.send(Piece::Bytes(Box::new(tail))).await?;
                     }
                     pieces.send(Piece::End).await
                 };
@@ -157,7 +157,7 @@ impl Body for AnswerBody {
             ),
             Self::Ended => Poll::Ready(None),
             Self::Stream(pieces) => match std::task::ready!(pieces.poll_recv(cx)) {
-                Some(Piece::Bytes(bytes)) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                Some(Piece::Bytes(bytes)) => Poll::Ready(Some(Ok(Frame::data(*bytes)))),
                 Some(Piece::End) => {
                     *self = Self::Ended;
                     Poll::Ready(None)
