@@ -161,6 +161,7 @@ pub(crate) fn parse(ctx: &SkBuffContext, ends: &mut Ends) -> Result<(), Reason> 
     }
     // SAFETY: within the bounds that were just checked.
     let first: u8 = unsafe { bytes.read(0) };
+    // IPv6 first: what the verifier has gone through for any address covers IPv4's, of which it knows three words.
     match first >> 4 {
         6 => {
             parse_v6(bytes, ends)?;

@@ -15,6 +15,8 @@ impl Role {
     /// Starts it, and returns the line that it says when it is ready.
     pub(crate) fn start(role: &str, arguments: &[&OsStr]) -> Measured<(Self, String)> {
         let mut command = Command::new(std::env::current_exe()?);
+        // As in the unit of the agent.
+        command.env("MIMALLOC_PURGE_DELAY", "0");
         command.arg(role).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn()?;
         let output = child.stdout.take();
