@@ -110,7 +110,7 @@ impl Connection {
             Ok(Err(cause)) => return tls.failed(&cause),
             Err(_) => return tracing::debug!("a TLS handshake took too long"),
         };
-        let Some((io, certificate, http2)) = shaken(stream, &tls) else {
+        let Some(Shaken { io, certificate, http2 }) = shaken(stream, &tls) else {
             return tracing::debug!("a client certificate cannot be read");
         };
         let in_use = Arc::clone(&self.in_use);
@@ -167,14 +167,18 @@ impl Connection {
     }
 }
 
-/// What the handshake showed: the certificate, if any, and whether HTTP/2 is spoken. `None` where there is a certificate that
-/// cannot be read: it was verified, and must not pass for none.
+/// A connection that was shaken hands over.
+struct Shaken {
+    io: TokioIo<TlsStream<TcpStream>>,
+    certificate: Option<Arc<Shown>>,
+    http2: bool,
+}
+
+/// What the handshake showed; `None` where there is a certificate that cannot be read: it was verified, and must not pass for
+/// none.
 ///
 /// Apart, because a task keeps the room of whatever was borrowed in it: the stream's, twice.
-fn shaken(
-    stream: TlsStream<TcpStream>,
-    tls: &Arc<ServerTls>,
-) -> Option<(TokioIo<TlsStream<TcpStream>>, Option<Arc<Shown>>, bool)> {
+fn shaken(stream: TlsStream<TcpStream>, tls: &Arc<ServerTls>) -> Option<Shaken> {
     let (_, session) = stream.get_ref();
     let chain = session.peer_certificates().filter(|chain| !chain.is_empty());
     let certificate = match chain {
@@ -182,7 +186,7 @@ fn shaken(
         Some(chain) => Some(Arc::new(Shown::read(chain, tls)?)),
     };
     let http2 = session.alpn_protocol() == Some(b"h2");
-    Some((TokioIo::new(stream), certificate, http2))
+    Some(Shaken { io: TokioIo::new(stream), certificate, http2 })
 }
 
 /// Drives a connection to its end. It is let go of, requests under way excepted, when it is unused for the idle
