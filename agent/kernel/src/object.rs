@@ -210,3 +210,25 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The verifier refuses a program at a million instructions (`BPF_COMPLEXITY_LIMIT_INSNS`, Linux 5.2), and each kernel and
+    /// compiler counts a little differently. An agent that starts again waits for it, too: half a second for so many.
+    const MOST: u32 = 300_000;
+
+    #[test]
+    fn every_program_is_verified_long_before_the_verifier_gives_up() {
+        raise_memlock_limit();
+        let mut ebpf = EbpfLoader::new().btf(None).load(OBJECT).expect("this takes root");
+        let loaded = load_programs(&mut ebpf).expect("this takes root");
+        assert_eq!(loaded.len(), HOOKS.len());
+        for (name, program) in ebpf.programs_mut() {
+            let info = program.info().expect("what was loaded");
+            let count = info.verified_instruction_count().expect("this takes Linux 5.16");
+            assert!(count > 0 && count <= MOST, "{name}: {count} instructions");
+        }
+    }
+}
