@@ -13,7 +13,7 @@ use crate::error::AuditError;
 use crate::health::Health;
 use crate::integrate::{Message, Pending};
 use crate::record::Index;
-use crate::wal::{SEGMENT_BYTES, Segment};
+use crate::wal::{Segment, Spares};
 
 /// A batch is closed once it has this many bytes; a record may exceed it by its own length.
 const BATCH_BYTES: usize = 1 << 20;
@@ -38,6 +38,9 @@ pub(crate) struct Committer {
     pub(crate) pending: Arc<Pending>,
     /// Bounded: an integrator that falls far behind slows appends down instead of filling the memory.
     pub(crate) integrator: SyncSender<Message>,
+    pub(crate) spares: Arc<Spares>,
+    /// A segment that has reached this length is followed by a new one.
+    pub(crate) segment_bytes: u64,
 }
 
 #[derive(Default)]
@@ -108,7 +111,13 @@ impl Committer {
 
     fn make_durable(&mut self, first: u64, entries: &[Vec<u8>]) -> Result<(), Arc<str>> {
         self.health.check()?;
-        self.roll(SEGMENT_BYTES)?;
+        if self.segment.length() >= self.segment_bytes {
+            let segment = match self.spares.take() {
+                Some(spare) => Segment::write_over(&self.store, first, spare),
+                None => Segment::create(&self.store, first),
+            };
+            self.segment = segment.map_err(|error| self.health.fail(&error))?;
+        }
         // After a failed fsync the kernel marks pages clean that never reached the disk: asking again would lie.
         self.segment.commit(&self.store, first, entries).map_err(|error| self.health.fail(&error))?;
         self.next += entries.len() as u64;
@@ -116,20 +125,14 @@ impl Committer {
         Ok(())
     }
 
-    /// Begins a new segment when the current one has reached this length.
-    fn roll(&mut self, length: u64) -> Result<(), Arc<str>> {
-        if self.segment.length() >= length {
-            self.segment =
-                Segment::create(&self.store, self.next).map_err(|error| self.health.fail(&error))?;
-        }
-        Ok(())
-    }
-
     /// Leaves an empty segment behind, so that a closed trail consists of signed bytes only.
     fn close(mut self, reply: oneshot::Sender<Result<(), Arc<str>>>) {
         if self.health.check().is_ok() && !self.segment.is_empty() {
-            // A failure is in the health, which the integrator reports.
-            let _ = self.roll(0);
+            match Segment::create(&self.store, self.next) {
+                Ok(segment) => self.segment = segment,
+                // The integrator reports it.
+                Err(error) => drop(self.health.fail(&error)),
+            }
         }
         let _ = self.integrator.send(Message::Close(reply));
     }

@@ -1,12 +1,14 @@
 //! Durable file operations, behind a trait so that tests can make any one of them fail.
 //!
-//! Two ways to write: append and `fdatasync` (the write-ahead log), and publish: a temporary file, fsync, rename, fsync of
-//! the directory (everything else), so that a reader and a crash see a file whole or not at all.
+//! Two ways to write: in place and `fdatasync` (the write-ahead log), and settle: a temporary file, `fdatasync`, rename, fsync
+//! of the directory (everything else), so that a reader and a crash see a file whole or not at all. Many files settle
+//! together: what the file system writes down for the first of them, it has then written down for all.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +21,8 @@ const TEMPORARY: &str = "tmp";
 /// The operations that change the disk. One method a system call that can fail.
 pub(crate) trait Disk: Send + Sync {
     fn create(&self, path: &Path, mode: u32) -> io::Result<File>;
-    fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()>;
+    /// at this offset; the file grows where it ends before
+    fn write(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// `fdatasync`: the content, and the length when it grew
     fn sync_content(&self, file: &File) -> io::Result<()>;
     /// `ftruncate`
@@ -35,11 +38,11 @@ pub(crate) struct LocalDisk;
 
 impl Disk for LocalDisk {
     fn create(&self, path: &Path, mode: u32) -> io::Result<File> {
-        OpenOptions::new().append(true).create_new(true).mode(mode).open(path)
+        OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
     }
 
-    fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
-        file.write_all(bytes)
+    fn write(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        file.write_all_at(bytes, offset)
     }
 
     fn sync_content(&self, file: &File) -> io::Result<()> {
@@ -65,6 +68,13 @@ impl Disk for LocalDisk {
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
     }
+}
+
+/// A file that is written but has not its name yet.
+pub(crate) struct Staged {
+    pub(crate) file: File,
+    pub(crate) temporary: PathBuf,
+    pub(crate) target: PathBuf,
 }
 
 /// The trail's directory and the disk below it.
@@ -121,30 +131,50 @@ impl Store {
         Ok(())
     }
 
-    /// Writes a file whole; it is durable once the returned directory is synced too. Replaces what is there.
-    pub(crate) fn place(
-        &self,
-        relative: &Path,
-        bytes: &[u8],
-        mode: u32,
-    ) -> Result<(File, PathBuf), AuditError> {
-        let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
-        let temporary = self.path(TEMPORARY).join(number.to_string());
+    /// Writes a file whole, under a temporary name until [`Store::settle`].
+    pub(crate) fn stage(&self, relative: &Path, bytes: &[u8], mode: u32) -> Result<Staged, AuditError> {
+        let temporary = self.temporary();
         let target = self.path(relative);
-        let directory = target.parent().unwrap_or(&self.root).to_path_buf();
-        self.ensure_directory(&directory)?;
-        let mut file = self.disk.create(&temporary, mode).at("create", &temporary)?;
-        self.disk.write(&mut file, bytes).at("write", &temporary)?;
-        self.disk.sync_content(&file).at("sync", &temporary)?;
-        self.disk.rename(&temporary, &target).at("rename a file to", &target)?;
-        Ok((file, directory))
+        self.ensure_directory(target.parent().unwrap_or(&self.root))?;
+        let file = self.disk.create(&temporary, mode).at("create", &temporary)?;
+        self.disk.write(&file, bytes, 0).at("write", &temporary)?;
+        Ok(Staged { file, temporary, target })
     }
 
-    /// [`Store::place`], durable on return.
+    /// Gives staged files their names, durably. Replaces what is there.
+    pub(crate) fn settle(&self, staged: &[Staged]) -> Result<(), AuditError> {
+        for one in staged {
+            self.disk.sync_content(&one.file).at("sync", &one.temporary)?;
+        }
+        for one in staged {
+            self.disk.rename(&one.temporary, &one.target).at("rename a file to", &one.target)?;
+        }
+        let directories: BTreeSet<&Path> = staged.iter().filter_map(|one| one.target.parent()).collect();
+        for directory in directories {
+            self.disk.sync_directory(directory).at("sync the directory", directory)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a file whole, durably. Replaces what is there.
     pub(crate) fn publish(&self, relative: &Path, bytes: &[u8], mode: u32) -> Result<File, AuditError> {
-        let (file, directory) = self.place(relative, bytes, mode)?;
-        self.disk.sync_directory(&directory).at("sync the directory", &directory)?;
-        Ok(file)
+        let staged = [self.stage(relative, bytes, mode)?];
+        self.settle(&staged)?;
+        let [staged] = staged;
+        Ok(staged.file)
+    }
+
+    /// Takes a file out of what readers look at, to be written over; its temporary path. Durable once its directory is synced.
+    pub(crate) fn set_aside(&self, path: &Path) -> Result<PathBuf, AuditError> {
+        let temporary = self.temporary();
+        self.disk.rename(path, &temporary).at("set aside", path)?;
+        Ok(temporary)
+    }
+
+    /// A path that nobody has.
+    fn temporary(&self) -> PathBuf {
+        let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
+        self.path(TEMPORARY).join(number.to_string())
     }
 
     /// Removes a file that is no longer needed; gone already is fine.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::disk::{Disk, LocalDisk};
+use crate::wal::SEGMENT_BYTES;
 use crate::{AuditError, Index, KeySource, Log, LogSettings, Record, records, verify, verify_since};
 
 /// Fails one operation, counted from the start, and every one after it when `lasting`. A failing write leaves half behind.
@@ -34,12 +35,12 @@ impl Disk for FaultyDisk {
         self.fault()?;
         LocalDisk.create(path, mode)
     }
-    fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    fn write(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
         if let Err(error) = self.fault() {
-            LocalDisk.write(file, &bytes[..bytes.len() / 2])?;
+            LocalDisk.write(file, &bytes[..bytes.len() / 2], offset)?;
             return Err(error);
         }
-        LocalDisk.write(file, bytes)
+        LocalDisk.write(file, bytes, offset)
     }
     fn sync_content(&self, file: &File) -> io::Result<()> {
         self.fault()?;
@@ -74,8 +75,8 @@ impl Disk for SlowDisk {
     fn create(&self, path: &Path, mode: u32) -> io::Result<File> {
         LocalDisk.create(path, mode)
     }
-    fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
-        LocalDisk.write(file, bytes)
+    fn write(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        LocalDisk.write(file, bytes, offset)
     }
     fn sync_content(&self, file: &File) -> io::Result<()> {
         std::thread::sleep(self.0);
@@ -214,8 +215,12 @@ async fn a_second_writer_is_refused_until_the_first_is_closed() {
 #[tokio::test]
 async fn what_queues_during_an_fsync_shares_the_next_one() {
     let directory = TempDir::new().unwrap();
-    let log =
-        Log::open_on(settings(directory.path()), Arc::new(SlowDisk(Duration::from_millis(50)))).unwrap();
+    let log = Log::open_on(
+        settings(directory.path()),
+        Arc::new(SlowDisk(Duration::from_millis(50))),
+        SEGMENT_BYTES,
+    )
+    .unwrap();
     append_all(&log, 0..64).await;
     let statistics = log.statistics();
     assert_eq!(statistics.records, 64);
@@ -228,7 +233,8 @@ async fn a_hanging_disk_fails_appends_in_time() {
     let directory = TempDir::new().unwrap();
     // Opening syncs too, a few times; a hang of seven seconds begins with the first append.
     Log::open(settings(directory.path())).unwrap().close().await.unwrap();
-    let log = Log::open_on(settings(directory.path()), Arc::new(SlowDisk(Duration::from_secs(7)))).unwrap();
+    let disk = Arc::new(SlowDisk(Duration::from_secs(7)));
+    let log = Log::open_on(settings(directory.path()), disk, SEGMENT_BYTES).unwrap();
     let begun = Instant::now();
     let refused = log.append(record(0)).await;
     assert!(matches!(refused, Err(AuditError::TimedOut { seconds: 5 })), "{refused:?}");
@@ -246,9 +252,10 @@ async fn a_record_that_is_too_large_is_refused_alone() {
 }
 
 /// Appends, a checkpoint in between, more appends, close. What was acknowledged is returned, and whether anything failed.
-async fn scenario(directory: &Path, disk: FaultyDisk) -> (Vec<Index>, bool) {
+async fn scenario(directory: &Path, disk: FaultyDisk, segment_bytes: u64) -> (Vec<Index>, bool) {
     let mut acknowledged = Vec::new();
-    let Ok(log) = Log::open_on(settings(directory), Arc::new(disk)) else { return (acknowledged, true) };
+    let opened = Log::open_on(settings(directory), Arc::new(disk), segment_bytes);
+    let Ok(log) = opened else { return (acknowledged, true) };
     let mut failed = false;
     for number in 0..4 {
         match log.append(record(number)).await {
@@ -271,24 +278,34 @@ async fn scenario(directory: &Path, disk: FaultyDisk) -> (Vec<Index>, bool) {
 async fn each_disk_operation_may_fail_and_nothing_acknowledged_is_lost() {
     const EIO: i32 = 5;
     const ENOSPC: i32 = 28;
-    for (error, lasting) in [(EIO, false), (ENOSPC, true)] {
+    /// Each commit begins a segment, written over one of the life before.
+    const SHORT: u64 = 1;
+    for (error, lasting, segment_bytes) in [
+        (EIO, false, SEGMENT_BYTES),
+        (ENOSPC, true, SEGMENT_BYTES),
+        (EIO, false, SHORT),
+        (ENOSPC, true, SHORT),
+    ] {
         let mut failing = 0;
         loop {
             let directory = TempDir::new().unwrap();
             let path = directory.path();
             // The second life of a trail whose last write was cut off: recovery's own operations fail as well.
-            let log = Log::open(settings(path)).unwrap();
-            append_all(&log, 100..103).await;
+            let log = Log::open_on(settings(path), Arc::new(LocalDisk), segment_bytes).unwrap();
+            for number in 100..103 {
+                log.append(record(number)).await.unwrap();
+            }
             let crashed = TempDir::new().unwrap();
             copy_tree(path, crashed.path());
             log.close().await.unwrap();
             let path = crashed.path();
-            let segment = path.join("wal/00000000000000000000.wal");
+            let last = if segment_bytes == SHORT { 2 } else { 0 };
+            let segment = path.join(crate::wal::segment_path(last));
             let bytes = fs::read(&segment).unwrap();
             fs::write(&segment, [bytes.as_slice(), b"BWFR\0\0\0"].concat()).unwrap();
 
             let disk = FaultyDisk { done: AtomicU64::new(0), failing, lasting, error };
-            let (acknowledged, failed) = scenario(path, disk).await;
+            let (acknowledged, failed) = scenario(path, disk, segment_bytes).await;
             let log =
                 Log::open(settings(path)).unwrap_or_else(|error| panic!("after fault {failing}: {error}"));
             log.close().await.unwrap();
@@ -304,6 +321,36 @@ async fn each_disk_operation_may_fail_and_nothing_acknowledged_is_lost() {
             failing += 1;
         }
     }
+}
+
+#[tokio::test]
+async fn a_segment_that_is_written_over_holds_what_was_appended_and_nothing_else() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path();
+    let log = Log::open_on(settings(path), Arc::new(LocalDisk), 1).unwrap();
+    let large = Record::Control { event: "x".repeat(20_000), detail: BTreeMap::new() };
+    for _ in 0..3 {
+        log.append(large.clone()).await.unwrap();
+    }
+    drop(log);
+    // The segments are spare once their records are signed, at the latest when the trail is opened again.
+    let log = loop {
+        match Log::open_on(settings(path), Arc::new(LocalDisk), 1) {
+            Err(AuditError::Locked { .. }) => std::thread::sleep(Duration::from_millis(10)),
+            opened => break opened.unwrap(),
+        }
+    };
+    let before = verify(path, None).unwrap();
+    let index = log.append(record(3)).await.unwrap();
+    let segment = path.join(crate::wal::segment_path(index.0));
+    assert!(fs::metadata(&segment).unwrap().len() > 20_000, "it is one of those that were there");
+    let after = verify(path, None).unwrap();
+    assert_eq!((after.size, after.unsigned, after.torn_bytes), (before.size, 1, 0));
+    assert_eq!(records(path).unwrap().len(), 4);
+    log.close().await.unwrap();
+    let closed = verify(path, None).unwrap();
+    assert_eq!((closed.size, closed.unsigned, closed.torn_bytes), (4, 0, 0));
+    assert_eq!(fs::read_dir(path.join("tmp")).unwrap().count(), 0, "and no copy of a record stays behind");
 }
 
 #[tokio::test]
@@ -481,7 +528,8 @@ async fn changes_in_a_log_of_several_tiles_are_detected() {
 #[tokio::test]
 async fn readers_work_beside_a_live_writer() {
     let directory = TempDir::new().unwrap();
-    let log = Log::open(settings(directory.path())).unwrap();
+    // Short segments: they are written over all the time.
+    let log = Log::open_on(settings(directory.path()), Arc::new(LocalDisk), 4096).unwrap();
     let writer = log.clone();
     let writing = tokio::spawn(async move {
         let mut number = 0;

@@ -17,13 +17,16 @@ use crate::error::{At, AuditError};
 use crate::health::Health;
 use crate::layout::{CHECKPOINT, Kind, TILE_WIDTH, TileName, push_entry};
 use crate::tree::{Edge, partial_bundle, partial_names};
-use crate::wal;
+use crate::wal::{self, Spares};
 
 /// How long an entry may be durable but not yet signed.
 pub(crate) const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Durable bytes held in memory before they are integrated early.
 const PENDING_BYTES: usize = 16 << 20;
+
+/// Files that are settled together: far fewer than a process may have open.
+const TOGETHER: usize = 64;
 
 /// The published part of the log: tiles up to [`Edge::size`], and what is needed to go on.
 pub(crate) struct Published {
@@ -37,34 +40,36 @@ pub(crate) struct Integrator {
     pub(crate) store: Arc<Store>,
     pub(crate) signer: StandardSigner,
     pub(crate) published: Published,
+    pub(crate) spares: Arc<Spares>,
 }
 
 impl Integrator {
     /// Adds durable entries to the tiles, then signs a checkpoint over them, then removes what it replaces.
     pub(crate) fn integrate(&mut self, entries: &[Vec<u8>]) -> Result<(), AuditError> {
         let before = self.published.edge.size();
-        let mut directories = BTreeSet::new();
+        let mut staged = Vec::new();
         for entry in entries {
             push_entry(&mut self.published.bundle, entry);
             for (name, tile) in self.published.edge.push(record_hash(entry)) {
-                directories.insert(self.store.place(&name.path(), &tile, 0o644)?.1);
+                staged.push(self.store.stage(&name.path(), &tile, 0o644)?);
                 if name.kind == Kind::Hashes(0) {
                     let bundle = std::mem::take(&mut self.published.bundle);
                     let name = TileName::full(Kind::Entries, name.number);
-                    directories.insert(self.store.place(&name.path(), &bundle, 0o644)?.1);
+                    staged.push(self.store.stage(&name.path(), &bundle, 0o644)?);
                 }
+            }
+            if staged.len() >= TOGETHER {
+                self.store.settle(&std::mem::take(&mut staged))?;
             }
         }
         let size = self.published.edge.size();
         if let Some(name) = partial_bundle(size) {
-            directories.insert(self.store.place(&name.path(), &self.published.bundle, 0o644)?.1);
+            staged.push(self.store.stage(&name.path(), &self.published.bundle, 0o644)?);
         }
         for (name, tile) in self.published.edge.partial_tiles() {
-            directories.insert(self.store.place(&name.path(), &tile, 0o644)?.1);
+            staged.push(self.store.stage(&name.path(), &tile, 0o644)?);
         }
-        for directory in directories {
-            self.store.disk().sync_directory(&directory).at("sync the directory", &directory)?;
-        }
+        self.store.settle(&staged)?;
         self.sign()?;
         self.discard_replaced(before)
     }
@@ -77,7 +82,8 @@ impl Integrator {
         self.store.publish(CHECKPOINT.as_ref(), &bytes, 0o644).map(drop)
     }
 
-    /// Partial tiles of the checkpoint before, and segments of the write-ahead log that are wholly in the tiles.
+    /// Removes the partial tiles of the checkpoint before, and the segments of the write-ahead log that are wholly in the tiles;
+    /// a few of those are kept to be written over.
     fn discard_replaced(&self, before: u64) -> Result<(), AuditError> {
         let size = self.published.edge.size();
         let names = |size| partial_names(size).into_iter().chain(partial_bundle(size));
@@ -93,10 +99,27 @@ impl Integrator {
         segments.sort_unstable();
         let covered = wal::segment_path(size);
         // A segment is in the tiles when the next one begins at or below the signed size.
+        let mut aside = Vec::new();
         for pair in segments.windows(2).take_while(|pair| pair[1].file_name() <= covered.file_name()) {
-            self.store.discard(&pair[0])?;
+            if aside.len() < self.spares.room() {
+                aside.push(self.store.set_aside(&pair[0])?);
+            } else {
+                self.store.discard(&pair[0])?;
+            }
+        }
+        if !aside.is_empty() {
+            // Before one is written over: a crash must not bring its old name back with new content.
+            self.store.disk().sync_directory(&directory).at("sync the directory", &directory)?;
+            self.spares.put(aside);
         }
         Ok(())
+    }
+
+    /// At the end. What cannot be removed now is removed at the next start.
+    fn discard_spares(&self) {
+        while let Some(spare) = self.spares.take() {
+            let _ = self.store.disk().remove(&spare);
+        }
     }
 }
 
@@ -191,6 +214,7 @@ pub(crate) fn run(
             }
         }
         if let Some(reply) = closing {
+            integrator.discard_spares();
             drop(lock);
             if let Some(reply) = reply {
                 // The one who closes may have given up waiting.

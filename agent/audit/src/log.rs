@@ -19,6 +19,7 @@ use crate::integrate::{self, Integrator, Pending};
 use crate::keys::Keys;
 use crate::record::{Index, Pseudonym, Record};
 use crate::recover;
+use crate::wal::SEGMENT_BYTES;
 
 /// How long an append waits for its acknowledgement: a disk that hangs must not hang requests for ever.
 pub const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,10 +64,14 @@ impl Log {
     /// when the directory cannot be used, another writer has it, a key is missing or exposed, or what is there contradicts
     /// the signed checkpoint
     pub fn open(settings: LogSettings) -> Result<Self, AuditError> {
-        Self::open_on(settings, Arc::new(LocalDisk))
+        Self::open_on(settings, Arc::new(LocalDisk), SEGMENT_BYTES)
     }
 
-    pub(crate) fn open_on(settings: LogSettings, disk: Arc<dyn Disk>) -> Result<Self, AuditError> {
+    pub(crate) fn open_on(
+        settings: LogSettings,
+        disk: Arc<dyn Disk>,
+        segment_bytes: u64,
+    ) -> Result<Self, AuditError> {
         let store = Arc::new(Store::new(settings.directory.clone(), disk));
         store.ensure_directory(store.root())?;
         let lock = lock(&store.path("lock"))?;
@@ -85,6 +90,8 @@ impl Log {
             health: Arc::clone(&health),
             pending: Arc::clone(&pending),
             integrator: calls,
+            spares: Arc::clone(&integrator.spares),
+            segment_bytes,
         };
 
         let integrator_health = Arc::clone(&health);

@@ -40,7 +40,8 @@ pub(crate) fn recover(store: &Arc<Store>, origin: &str) -> Result<Recovered, Aud
         Some(signed) => load_published(store, &keys, signed)?,
     };
     let size = published.edge.size();
-    let mut integrator = Integrator { store: Arc::clone(store), signer: keys.signer.clone(), published };
+    let (signer, spares) = (keys.signer.clone(), Arc::default());
+    let mut integrator = Integrator { store: Arc::clone(store), signer, published, spares };
     if signed.is_none() {
         integrator.sign()?;
     }
@@ -71,8 +72,7 @@ pub(crate) fn recover(store: &Arc<Store>, origin: &str) -> Result<Recovered, Aud
             ),
         ));
     }
-    let reuse = last.first == end;
-    let segment = if reuse { Segment::reopen(store, &last)? } else { Segment::create(store, end)? };
+    let segment = Segment::create(store, end)?;
     let mut unpublished = Vec::new();
     for content in segments.into_iter().chain([last]) {
         let known = usize::try_from(size.saturating_sub(content.first)).unwrap_or(usize::MAX);

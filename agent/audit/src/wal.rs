@@ -7,19 +7,23 @@
 //! ```
 //! A frame is whole or it is nothing: the commit it holds was acknowledged only after the frame was durable. The next frame
 //! is begun only after that, so damage with a whole frame behind it is not a torn write.
+//!
+//! A segment that is in the tiles is written over: to sync a file that does not grow costs half, since only its content is to
+//! be written. Four zero bytes then end the frames, and behind them lie frames of records before the segment's first one.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use crate::disk::Store;
+use crate::disk::{Staged, Store};
 use crate::error::{At, AuditError};
 use crate::layout::{push_entry, split_bundle};
 
 /// The directory of the segments.
 pub(crate) const DIRECTORY: &str = "wal";
 
-/// A segment that has reached this many bytes is followed by a new one.
+/// A segment that has reached this many bytes is followed by a new one, as a rule.
 pub(crate) const SEGMENT_BYTES: u64 = 4 << 20;
 
 const HEADER_MAGIC: &[u8; 8] = b"bailiwal";
@@ -27,13 +31,43 @@ const HEADER_LENGTH: usize = 24;
 const VERSION: u32 = 1;
 const FRAME_MAGIC: &[u8; 4] = b"BWFR";
 const FRAME_HEADER_LENGTH: usize = 20;
+/// What stands where a frame would begin in a segment that is written over.
+const END: &[u8; 4] = &[0; 4];
+
+/// Segments that are kept to be written over, at most: [`SEGMENT_BYTES`] each.
+const SPARES: usize = 8;
+
+/// How often a file is read again that seems damaged, while it still changes.
+const READINGS: usize = 20;
 
 /// The segment that is being written.
 #[derive(Debug)]
 pub(crate) struct Segment {
     file: File,
     path: PathBuf,
+    /// of the header and the frames
     length: u64,
+    /// of the file, at least: behind the frames, what it held before
+    allocated: u64,
+}
+
+/// Segments to be written over, under temporary names: nothing else refers to them, and the next start removes them.
+#[derive(Debug, Default)]
+pub(crate) struct Spares(Mutex<Vec<PathBuf>>);
+
+impl Spares {
+    /// How many more may be put.
+    pub(crate) fn room(&self) -> usize {
+        SPARES.saturating_sub(self.0.lock().unwrap_or_else(PoisonError::into_inner).len())
+    }
+
+    pub(crate) fn put(&self, paths: Vec<PathBuf>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(paths);
+    }
+
+    pub(crate) fn take(&self) -> Option<PathBuf> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
 }
 
 /// What a segment file holds.
@@ -45,7 +79,7 @@ pub(crate) struct SegmentContent {
     pub(crate) entries: Vec<Vec<u8>>,
     /// bytes from the start to the end of the last whole frame
     pub(crate) whole: u64,
-    /// bytes behind that: a write that was cut off, and so was never acknowledged
+    /// bytes behind that, when they are a write that was cut off, and so was never acknowledged
     pub(crate) torn: u64,
 }
 
@@ -61,14 +95,19 @@ impl Segment {
     pub(crate) fn create(store: &Store, first: u64) -> Result<Self, AuditError> {
         let relative = segment_path(first);
         let file = store.publish(&relative, &header(first), 0o600)?;
-        Ok(Self { file, path: store.path(relative), length: HEADER_LENGTH as u64 })
+        let length = HEADER_LENGTH as u64;
+        Ok(Self { file, path: store.path(relative), length, allocated: length })
     }
 
-    /// Goes on with an empty segment that is there already.
-    pub(crate) fn reopen(store: &Store, content: &SegmentContent) -> Result<Self, AuditError> {
-        let path = store.path(&content.path);
-        let file = File::options().append(true).open(&path).at("open", &path)?;
-        Ok(Self { file, path, length: content.whole })
+    /// The same, over a spare one.
+    pub(crate) fn write_over(store: &Store, first: u64, spare: PathBuf) -> Result<Self, AuditError> {
+        let file = File::options().write(true).open(&spare).at("open", &spare)?;
+        let allocated = file.metadata().at("look at", &spare)?.len();
+        store.disk().write(&file, &[header(first).as_slice(), END].concat(), 0).at("write", &spare)?;
+        let staged = [Staged { file, temporary: spare, target: store.path(segment_path(first)) }];
+        store.settle(&staged)?;
+        let [Staged { file, target: path, .. }] = staged;
+        Ok(Self { file, path, length: HEADER_LENGTH as u64, allocated })
     }
 
     pub(crate) fn length(&self) -> u64 {
@@ -86,10 +125,14 @@ impl Segment {
         first: u64,
         entries: &[Vec<u8>],
     ) -> Result<(), AuditError> {
-        let bytes = frame(first, entries);
-        store.disk().write(&mut self.file, &bytes).at("write", &self.path)?;
+        let mut bytes = frame(first, entries);
+        let length = self.length + bytes.len() as u64;
+        if length < self.allocated {
+            bytes.extend_from_slice(END);
+        }
+        store.disk().write(&self.file, &bytes, self.length).at("write", &self.path)?;
         store.disk().sync_content(&self.file).at("sync", &self.path)?;
-        self.length += bytes.len() as u64;
+        self.length = length;
         Ok(())
     }
 }
@@ -117,7 +160,8 @@ pub(crate) fn read_all(root: &Path) -> Result<Vec<SegmentContent>, AuditError> {
     for first in firsts {
         let relative = segment_path(first);
         let path = root.join(&relative);
-        let bytes = fs::read(&path).at("read", &path)?;
+        let content = settled(|| fs::read(&path).at("read", &path), |bytes| scan(&relative, first, bytes))?
+            .map_err(|problem| AuditError::tampered(&path, problem))?;
         if let Some(previous) = segments.last() {
             let (torn, end) = (previous.torn, previous.end());
             let previous = root.join(&previous.path);
@@ -134,10 +178,30 @@ pub(crate) fn read_all(root: &Path) -> Result<Vec<SegmentContent>, AuditError> {
                 ));
             }
         }
-        let content = scan(relative, first, &bytes).map_err(|problem| AuditError::tampered(path, problem))?;
         segments.push(content);
     }
     Ok(segments)
+}
+
+/// A live writer may write while this reads, a later commit before an earlier one is read: what is damaged is so at a second
+/// look, too.
+fn settled(
+    mut read: impl FnMut() -> Result<Vec<u8>, AuditError>,
+    scan: impl Fn(&[u8]) -> Result<SegmentContent, String>,
+) -> Result<Result<SegmentContent, String>, AuditError> {
+    let mut bytes = read()?;
+    for _ in 0..READINGS {
+        let scanned = scan(&bytes);
+        if scanned.is_ok() {
+            return Ok(scanned);
+        }
+        let again = read()?;
+        if again == bytes {
+            return Ok(scanned);
+        }
+        bytes = again;
+    }
+    Ok(scan(&bytes))
 }
 
 /// `wal/<first>.wal`
@@ -145,23 +209,32 @@ pub(crate) fn segment_path(first: u64) -> PathBuf {
     PathBuf::from(format!("{DIRECTORY}/{first:020}.wal"))
 }
 
-fn scan(path: PathBuf, first: u64, bytes: &[u8]) -> Result<SegmentContent, String> {
+fn scan(path: &Path, first: u64, bytes: &[u8]) -> Result<SegmentContent, String> {
     if bytes.get(..HEADER_LENGTH) != Some(&header(first)) {
         return Err(format!("does not begin with the header of a segment that starts at record {first}"));
     }
-    let mut content =
-        SegmentContent { path, first, entries: Vec::new(), whole: HEADER_LENGTH as u64, torn: 0 };
+    let mut content = SegmentContent {
+        path: path.to_owned(),
+        first,
+        entries: Vec::new(),
+        whole: HEADER_LENGTH as u64,
+        torn: 0,
+    };
     let mut offset = HEADER_LENGTH;
     while offset < bytes.len() {
         let Some((index, entries, length)) = parse_frame(&bytes[offset..]) else {
-            let later = (offset + 1..bytes.len()).find(|later| parse_frame(&bytes[*later..]).is_some());
+            // Not one of those that were there before.
+            let later = (offset + 1..bytes.len())
+                .find(|later| parse_frame(&bytes[*later..]).is_some_and(|(index, ..)| index >= first));
             if let Some(later) = later {
                 return Err(format!(
                     "is damaged between bytes {offset} and {later} (record {} and behind): whole commits follow, so this is not an interrupted write",
                     content.end()
                 ));
             }
-            content.torn = (bytes.len() - offset) as u64;
+            if !bytes[offset..].starts_with(END) {
+                content.torn = (bytes.len() - offset) as u64;
+            }
             return Ok(content);
         };
         if index != content.end() {
@@ -232,14 +305,14 @@ mod tests {
         let bytes = segment(&frames);
         let second = HEADER_LENGTH + frames[0].len();
         for cut in second..bytes.len() {
-            let content = scan(segment_path(7), 7, &bytes[..cut]).unwrap();
+            let content = scan(&segment_path(7), 7, &bytes[..cut]).unwrap();
             assert_eq!(
                 (content.end(), content.whole, content.torn),
                 (9, second as u64, (cut - second) as u64),
                 "cut at {cut}"
             );
         }
-        assert_eq!(scan(segment_path(7), 7, &bytes).unwrap().end(), 10);
+        assert_eq!(scan(&segment_path(7), 7, &bytes).unwrap().end(), 10);
     }
 
     #[test]
@@ -250,17 +323,103 @@ mod tests {
         for place in 0..second {
             let mut damaged = bytes.clone();
             damaged[place] ^= 0x20;
-            assert!(scan(segment_path(7), 7, &damaged).is_err(), "byte {place}");
+            assert!(scan(&segment_path(7), 7, &damaged).is_err(), "byte {place}");
         }
         for place in second..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[place] ^= 0x20;
-            let content = scan(segment_path(7), 7, &damaged).unwrap();
+            let content = scan(&segment_path(7), 7, &damaged).unwrap();
             assert_eq!(
                 (content.end(), content.torn),
                 (9, frames[1].len() as u64),
                 "byte {place} of the last commit"
             );
+        }
+    }
+
+    /// A segment from record 7 on, over one from record 1 on that is longer.
+    fn written_over(frames: &[Vec<u8>]) -> Vec<u8> {
+        let mut bytes = header(1).to_vec();
+        for index in 1..7_u8 {
+            bytes.extend_from_slice(&frame(index.into(), &[vec![b'a' + index; 640]]));
+        }
+        let new = [segment(frames), END.to_vec()].concat();
+        bytes[..new.len()].copy_from_slice(&new);
+        bytes
+    }
+
+    #[test]
+    fn what_a_segment_held_before_is_not_read() {
+        let frames = [frame(7, &[b"one".to_vec(), b"two".to_vec()]), frame(9, &[b"three".to_vec()])];
+        for count in 0..=2 {
+            let content = scan(&segment_path(7), 7, &written_over(&frames[..count])).unwrap();
+            let end = [7, 9, 10][count];
+            assert_eq!((content.end(), content.torn), (end, 0), "{count} frames");
+        }
+        let bytes = written_over(&frames);
+        let (second, end) = (HEADER_LENGTH + frames[0].len(), segment(&frames).len());
+        for place in 0..second {
+            let mut damaged = bytes.clone();
+            damaged[place] ^= 0x20;
+            assert!(scan(&segment_path(7), 7, &damaged).is_err(), "byte {place}");
+        }
+        let mut without_first = bytes.clone();
+        without_first[HEADER_LENGTH..second].fill(0);
+        assert!(scan(&segment_path(7), 7, &without_first).is_err(), "nor do zeros hide a whole commit");
+        for place in second..end + END.len() {
+            let mut damaged = bytes.clone();
+            damaged[place] ^= 0x20;
+            let content = scan(&segment_path(7), 7, &damaged).unwrap();
+            assert_eq!(content.end(), if place < end { 9 } else { 10 }, "byte {place}");
+            assert!(content.torn > 0, "byte {place}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_while_it_is_read_is_read_again_and_damage_is_not_waited_for() {
+        let frames = [frame(7, &[b"one".to_vec(), b"two".to_vec()]), frame(9, &[b"three".to_vec()])];
+        let whole = written_over(&frames);
+        let mut hole = whole.clone();
+        hole[HEADER_LENGTH..HEADER_LENGTH + frames[0].len()].fill(0);
+        let scan = |bytes: &[u8]| scan(&segment_path(7), 7, bytes);
+        let mut readings = vec![whole, hole.clone()];
+        let content = settled(|| Ok(readings.pop().unwrap()), scan).unwrap().unwrap();
+        assert_eq!(content.end(), 10);
+        let mut readings = 0;
+        let read = || {
+            readings += 1;
+            Ok(hole.clone())
+        };
+        settled(read, scan).unwrap().unwrap_err();
+        assert_eq!(readings, 2);
+    }
+
+    #[test]
+    fn whichever_sectors_of_the_last_commit_a_crash_left_out_the_others_are_there() {
+        const SECTOR: usize = 512;
+        let first = frame(7, &[vec![b'x'; 300], b"two".to_vec()]);
+        let (before, after) = (
+            written_over(std::slice::from_ref(&first)),
+            written_over(&[first.clone(), frame(9, &[vec![b'y'; 2500]])]),
+        );
+        let changed: Vec<usize> = (0..before.len().div_ceil(SECTOR))
+            .filter(|sector| {
+                let range = sector * SECTOR..((sector + 1) * SECTOR).min(before.len());
+                before[range.clone()] != after[range]
+            })
+            .collect();
+        assert!((5..10).contains(&changed.len()), "{changed:?}");
+        for written in 0..1_u32 << changed.len() {
+            let mut bytes = before.clone();
+            for (_, sector) in changed.iter().enumerate().filter(|(bit, _)| written & (1 << bit) != 0) {
+                let range = sector * SECTOR..((sector + 1) * SECTOR).min(before.len());
+                bytes[range.clone()].copy_from_slice(&after[range]);
+            }
+            let content = scan(&segment_path(7), 7, &bytes)
+                .unwrap_or_else(|problem| panic!("sectors {written:b}: {problem}"));
+            let whole = content.end() == 10;
+            assert!(whole || content.end() == 9, "sectors {written:b}: {}", content.end());
+            assert!(whole || written + 1 < 1 << changed.len(), "everything was written");
         }
     }
 }
