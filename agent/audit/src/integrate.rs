@@ -53,9 +53,9 @@ impl Integrator {
             for (name, tile) in self.published.edge.push(record_hash(entry)) {
                 staged.push(self.store.stage(&name.path(), &tile, 0o644)?);
                 if name.kind == Kind::Hashes(0) {
-                    let bundle = std::mem::take(&mut self.published.bundle);
                     let name = TileName::full(Kind::Entries, name.number);
-                    staged.push(self.store.stage(&name.path(), &bundle, 0o644)?);
+                    staged.push(self.store.stage(&name.path(), &self.published.bundle, 0o644)?);
+                    self.published.bundle.clear();
                 }
             }
             if staged.len() >= TOGETHER {

@@ -1,23 +1,23 @@
 //! The story of a request, from its head to its last byte.
 
-use super::body::{self, Bounds};
+use super::body::{self, Bounds, Room};
 use super::error::{Refusal, Said};
 use super::headers;
 use super::ledger::{Admitted, Intake, Ledger, Seen};
 use super::line::Kept;
 use super::meter::{BYTES_A_TOKEN, Meter};
 use super::pool::Unanswered;
-use super::quota::Moment;
+use super::quota::{Moment, Share};
 use super::relay::{self, Call};
 use super::removal::Removal;
 use super::reply::Reply;
 use super::request_id::RequestId;
 use super::route::{self, Route};
 use super::tls;
-use super::upstream::{Caller, Question};
+use super::upstream::{Dialled, Question, UpstreamError};
 use super::{Policy, Proxy};
 use crate::identity::Shown;
-use crate::protocol::{self, BodyForm, Dialect, Rewriting};
+use crate::protocol::{self, BodyForm, Dialect, Endpoint, Rewriting};
 use crate::traces::{Context, Span};
 use bailiwick_masking::Masker;
 use bailiwick_policy::{Ask, Name, Principal};
@@ -88,7 +88,10 @@ pub(super) async fn serve(proxy: &Proxy, client: Client, request: Box<Request<In
     }
 }
 
-/// The whole way. Each step takes what the one before gave.
+/// The whole way: a request made ready, its answer passed on but for the last byte, and that recorded.
+///
+/// In two parts, since a story has room for all that it ever waits with: what only the first needs is not held while an answer
+/// streams, which may be long.
 async fn story(
     proxy: &Proxy,
     policy: &Policy,
@@ -98,6 +101,64 @@ async fn story(
     request: Box<Request<Incoming>>,
     reply: &mut Reply,
 ) -> Result<Told, Stopped> {
+    let Ready {
+        principal,
+        endpoint,
+        dialled,
+        admitted,
+        question,
+        bytes,
+        room: _room,
+        share,
+        mask_answer,
+        meter,
+    } = ready(proxy, policy, client, seen, dialect, request).await?;
+    let upstream = dialled.as_ref().ok().map(|dialled| dialled.name().to_string());
+    let active = policy.metrics.begin(admitted.permit().model(), question.streamed, bytes);
+    let call = Call {
+        id: &seen.id,
+        dialect: endpoint.dialect,
+        masker: mask_answer,
+        limits: &proxy.limits,
+        ping: policy.settings.proxy.ping,
+        removal: removal(proxy, policy, client, &principal, &admitted),
+        meter,
+    };
+    let ending = relay::relay(dialled, &admitted, question, call, reply).await;
+    share.settle(ending.tokens.unwrap_or(0), Moment::now());
+    active.answered(endpoint.name, ending.account.bytes, ending.tokens, ending.first);
+    let reason = ending.account.reason;
+    let served = Served { upstream, tokens: ending.tokens, first: ending.first };
+    let receipt = admitted.settle(&ending.account).await.map_err(|_| Stopped::OutcomeUnrecorded)?;
+    let (status, outcome) = (ending.account.status, ending.account.outcome.as_str());
+    Ok(Told { receipt, last: ending.last, status, outcome, reason, served })
+}
+
+/// A request that is recorded as admitted, with what it takes to ask the model.
+struct Ready<'a> {
+    principal: Arc<Principal>,
+    endpoint: &'static Endpoint,
+    /// An error where what took the connection is not the model's: nothing will be sent.
+    dialled: Result<Dialled<'a>, UpstreamError>,
+    admitted: Admitted,
+    question: Question,
+    /// Of the body as it came.
+    bytes: usize,
+    room: Room,
+    share: Share,
+    mask_answer: Masker,
+    meter: Option<Meter>,
+}
+
+/// From the head to the record of its admission. Each step takes what the one before gave.
+async fn ready<'a>(
+    proxy: &Proxy,
+    policy: &'a Policy,
+    client: &'a Client,
+    seen: &mut Seen,
+    dialect: &mut Dialect,
+    request: Box<Request<Incoming>>,
+) -> Result<Ready<'a>, Stopped> {
     let Proxy { limits, ledger, .. } = proxy;
     let settings = &policy.settings;
     let (head, incoming) = request.into_parts();
@@ -156,7 +217,7 @@ async fn story(
         idle: limits.body_idle,
         room: &proxy.room,
     };
-    let (raw, _room) =
+    let (raw, room) =
         body::read(endpoint.body, &head.headers, incoming, bounds).await.map_err(Refusal::from)?;
     let rewriting = Rewriting {
         identity: &settings.proxy.identity,
@@ -178,8 +239,7 @@ async fn story(
     share.spend(may_cost, now).map_err(Refusal::from)?;
 
     // Whose it will be: a connection over which nothing is sent yet.
-    let caller = Caller { principal: &principal, kept: &client.kept };
-    let dialled = match servers.connect(caller, limits).await {
+    let dialled = match servers.connect(&principal, &client.kept, limits).await {
         Ok(dialled) => Ok(dialled),
         Err(Unanswered::Impostor(error)) => Err(error),
         Err(Unanswered::Unavailable { retry_after }) => {
@@ -188,7 +248,7 @@ async fn story(
         }
     };
 
-    // Recorded; then forwarded, and the answer passed on but for its last byte; then that recorded too.
+    // Recorded: from here it may be forwarded.
     let intake = Intake {
         streamed: asked.streamed,
         bytes: raw.len(),
@@ -197,38 +257,27 @@ async fn story(
         upstream: dialled.as_ref().ok().map(|dialled| dialled.name().as_str()),
     };
     let admitted = ledger.admit(permit, &principal, seen, intake).await.map_err(Refusal::from)?;
-    let upstream = dialled.as_ref().ok().map(|dialled| dialled.name().to_string());
-    let active = policy.metrics.begin(&model.name, asked.streamed, raw.len());
-    let (method, version) = (head.method.clone(), headers::api_version(endpoint.dialect, &head.headers));
-    // What a caller said shares, and so keeps, the buffer that it was read into; an answer may be long.
-    drop((raw, head));
     let question = Question {
-        method: &method,
-        path: &path,
+        method: head.method.clone(),
+        path,
         body: asked.body,
         content_type: asked.content_type,
         streamed: asked.streamed,
         dialect: endpoint.dialect,
-        version,
+        version: headers::api_version(endpoint.dialect, &head.headers),
     };
-    let removal = removal(proxy, policy, client, &principal, &admitted);
-    let call = Call {
-        id: &seen.id,
-        dialect: endpoint.dialect,
-        masker: mask_answer,
-        limits,
-        ping: settings.proxy.ping,
-        removal,
+    Ok(Ready {
+        principal,
+        endpoint,
+        dialled,
+        admitted,
+        question,
+        bytes: raw.len(),
+        room,
+        share,
+        mask_answer,
         meter,
-    };
-    let ending = relay::relay(dialled, &admitted, question, call, reply).await;
-    share.settle(ending.tokens.unwrap_or(0), Moment::now());
-    active.answered(endpoint.name, ending.account.bytes, ending.tokens, ending.first);
-    let reason = ending.account.reason;
-    let served = Served { upstream, tokens: ending.tokens, first: ending.first };
-    let receipt = admitted.settle(&ending.account).await.map_err(|_| Stopped::OutcomeUnrecorded)?;
-    let (status, outcome) = (ending.account.status, ending.account.outcome.as_str());
-    Ok(Told { receipt, last: ending.last, status, outcome, reason, served })
+    })
 }
 
 /// What tells whether the caller is still admitted when another policy comes.

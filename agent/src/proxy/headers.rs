@@ -70,7 +70,7 @@ pub(super) fn api_version(dialect: Dialect, headers: &HeaderMap) -> Option<Heade
 /// The model's request: nothing of the caller's but what `protocol` made of its body. The connection ends with it unless it
 /// is `kept`.
 pub(super) fn for_model(
-    question: &Question<'_>,
+    question: &Question,
     host: &HeaderValue,
     authorization: Option<HeaderValue>,
     kept: bool,
@@ -193,8 +193,8 @@ mod tests {
         let host = HeaderValue::from_static("127.0.0.1:8000");
         let credential = HeaderValue::from_static("Bearer secret");
         let question = Question {
-            method: &Method::POST,
-            path: "/v1/chat/completions",
+            method: Method::POST,
+            path: "/v1/chat/completions".into(),
             body: Bytes::from_static(b"{}"),
             content_type: "application/json".into(),
             streamed: true,

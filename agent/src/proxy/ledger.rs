@@ -9,6 +9,7 @@ use crate::protocol::Endpoint;
 use bailiwick_audit::{Log, Pseudonym, Record};
 use bailiwick_masking::Findings;
 use bailiwick_policy::{Location, Permit, Principal};
+use futures_util::FutureExt;
 use http::{Method, StatusCode};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -272,9 +273,7 @@ impl Ledger {
     /// The log gives up on a hanging disk by itself, so that this wait is bounded.
     fn append(&self, record: Record) -> impl Future<Output = Result<(), Unrecorded>> + Send + '_ {
         let since = Instant::now();
-        let appended = self.log.append(record);
-        async move {
-            let appended = appended.await;
+        self.log.append(record).map(move |appended| {
             self.metrics.committed(since.elapsed());
             match appended {
                 Ok(_index) => Ok(()),
@@ -283,7 +282,7 @@ impl Ledger {
                     Err(Unrecorded)
                 }
             }
-        }
+        })
     }
 }
 

@@ -12,6 +12,7 @@ use super::limits::Limits;
 use super::upstream::UpstreamError;
 use bailiwick_policy::Principal;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -57,11 +58,12 @@ impl Line {
         ends: Option<(SocketAddr, SocketAddr)>,
     ) -> Result<Self, UpstreamError> {
         let (sender, connection) = http1::Builder::new().handshake(TokioIo::new(socket)).await?;
-        let driver = Driver(tokio::spawn(async move {
-            if let Err(cause) = connection.await {
+        // A block that waits for what it captured has room for it twice.
+        let driver = Driver(tokio::spawn(connection.map(|ended| {
+            if let Err(cause) = ended {
                 tracing::debug!(%cause, "a connection to a model ended early");
             }
-        }));
+        })));
         Ok(Self { sender, ends, _driver: driver })
     }
 

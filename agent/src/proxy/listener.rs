@@ -19,13 +19,14 @@ use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::ReusableBoxFuture;
 
 /// A pause after an accept that failed for want of something (file descriptors): the listener is ready again at
 /// once, and would otherwise be asked again at once.
@@ -62,6 +63,7 @@ pub(super) async fn accept_until_stopped(
                     running: running.clone(),
                     in_use: Arc::default(),
                     kept: Arc::default(),
+                    room: Arc::default(),
                 };
                 let stop = stop.clone();
                 connections.spawn(async move {
@@ -95,11 +97,13 @@ struct Connection {
     running: Running,
     in_use: Arc<Use>,
     kept: Arc<Kept>,
+    room: Arc<Room>,
 }
 
 impl Connection {
     async fn serve(self, socket: TcpStream, stop: watch::Receiver<bool>) {
-        let limits = self.proxy.limits;
+        let proxy = Arc::clone(&self.proxy);
+        let limits = &proxy.limits;
         // Answers are written in pieces as they come; a failure here costs latency, nothing else.
         let _slower = socket.set_nodelay(true);
         let tls = Arc::clone(&self.proxy.policy().tls);
@@ -115,7 +119,7 @@ impl Connection {
         };
         let in_use = Arc::clone(&self.in_use);
         let id = RequestId::new();
-        let (proxy, client) = (Arc::clone(&self.proxy), self.peer.ip());
+        let client = self.peer.ip();
         let service = service_fn(move |request| self.answer(request, certificate.clone()));
         let ended = if http2 {
             let connection = http2::Builder::new(TokioExecutor::new())
@@ -127,7 +131,7 @@ impl Connection {
                 .keep_alive_interval(limits.connection_idle / 4)
                 .keep_alive_timeout(limits.connection_idle / 4)
                 .serve_connection(io, service);
-            drive(Box::pin(connection), &in_use, &limits, stop).await
+            drive(Box::pin(connection), &in_use, limits, stop).await
         } else {
             let io = Worded::new(io, id.clone());
             let connection = http1::Builder::new()
@@ -137,7 +141,7 @@ impl Connection {
                 .max_header_size(limits.header_bytes as usize)
                 .max_buf_size(2 * limits.header_bytes as usize)
                 .serve_connection(io, service);
-            drive(Box::pin(connection), &in_use, &limits, stop).await
+            drive(Box::pin(connection), &in_use, limits, stop).await
         };
         if let Err(cause) = ended {
             tracing::debug!(%cause, "a connection ended early");
@@ -159,11 +163,43 @@ impl Connection {
         let (running, in_use) = (self.running.clone(), InUse::begin(&self.in_use));
         // Boxed, both: what is moved on as it is has its room in each task and function that it passes through.
         let request = Box::new(request);
-        tokio::spawn(Box::pin(async move {
+        let mut story = self.room.enter(async move {
             handler::serve(&proxy, Client { address, certificate, kept }, request, reply).await;
             drop((running, in_use));
-        }));
+        });
+        let room = Arc::clone(&self.room);
+        tokio::spawn(async move {
+            (&mut story).await;
+            room.leave(story);
+        });
         reply::head(answer)
+    }
+}
+
+/// The memory of a connection's story, kept for the next one. Stories come and go by the dozen, with the writes of the trail
+/// that they wait for: taken from the allocator anew, it would mostly be memory that was just given back to the kernel.
+#[derive(Default)]
+struct Room(Mutex<Option<Story>>);
+
+type Story = ReusableBoxFuture<'static, ()>;
+
+impl Room {
+    fn held(&self) -> MutexGuard<'_, Option<Story>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, story: impl Future<Output = ()> + Send + 'static) -> Story {
+        match self.held().take() {
+            Some(mut room) => {
+                room.set(story);
+                room
+            }
+            None => Story::new(story),
+        }
+    }
+
+    fn leave(&self, told: Story) {
+        *self.held() = Some(told);
     }
 }
 

@@ -8,9 +8,10 @@
 use super::health::Standing;
 use super::impostor::Witness;
 use super::limits::Limits;
-use super::upstream::{Caller, Dialled, Upstream, UpstreamError};
+use super::line::Kept;
+use super::upstream::{Dialled, Upstream, UpstreamError};
 use crate::config::settings::{HealthCheck, Model};
-use bailiwick_policy::Name;
+use bailiwick_policy::{Name, Principal};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
@@ -99,12 +100,13 @@ impl Pool {
     /// A connection to the server whose turn it is, or to the next that takes one. Nothing is sent.
     pub(super) async fn connect<'a>(
         &'a self,
-        caller: Caller<'a>,
+        principal: &Arc<Principal>,
+        kept: &'a Arc<Kept>,
         limits: &Limits,
     ) -> Result<Dialled<'a>, Unanswered> {
         let mut impostor = None;
         for server in self.in_order(Instant::now()) {
-            match server.connect(caller, limits).await {
+            match server.connect(principal, kept, limits).await {
                 Ok(dialled) => return Ok(dialled),
                 Err(error) => {
                     tracing::debug!(model = %self.model, upstream = %server.name(), cause = %error, "no connection");
@@ -263,8 +265,8 @@ mod tests {
         for server in &pool.servers {
             server.health().checked(&check, Err(Cause::Unreachable));
         }
-        let caller = Caller { principal: &Arc::default(), kept: &Arc::default() };
-        let refused = pool.connect(caller, &Limits::default()).await;
+        let kept = Arc::default();
+        let refused = pool.connect(&Arc::default(), &kept, &Limits::default()).await;
         assert!(matches!(refused, Err(Unanswered::Unavailable { retry_after: 7 })));
         let states: Vec<_> = pool.standing().map(|one| (one.upstream, one.state, one.backup)).collect();
         assert!(states.iter().all(|(_, state, _)| state == "down"), "{states:?}");

@@ -69,7 +69,7 @@ impl From<Gone> for Stop {
 pub(super) fn relay<'a>(
     dialled: Result<Dialled<'a>, UpstreamError>,
     admitted: &'a Admitted,
-    question: Question<'a>,
+    question: Question,
     call: Call<'a>,
     reply: &'a mut Reply,
 ) -> impl Future<Output = Ending> + Send {

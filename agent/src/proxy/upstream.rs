@@ -59,14 +59,9 @@ pub(super) struct Dialled<'a> {
     server: &'a Upstream,
     socket: Socket,
     under_way: UnderWay,
-    caller: Caller<'a>,
-}
-
-/// Who asks, and what their connection keeps.
-#[derive(Clone, Copy)]
-pub(super) struct Caller<'a> {
-    pub(super) principal: &'a Arc<Principal>,
-    pub(super) kept: &'a Arc<Kept>,
+    /// Whose it is, and who may keep it for them.
+    of: Whose,
+    kept: &'a Arc<Kept>,
 }
 
 enum Socket {
@@ -82,9 +77,9 @@ impl fmt::Debug for Upstream {
 }
 
 /// What is asked of the model: made by `protocol` from the caller's body, and not to be shown.
-pub(super) struct Question<'a> {
-    pub(super) method: &'a Method,
-    pub(super) path: &'a str,
+pub(super) struct Question {
+    pub(super) method: Method,
+    pub(super) path: String,
     pub(super) body: Bytes,
     pub(super) content_type: Cow<'static, str>,
     pub(super) streamed: bool,
@@ -93,12 +88,12 @@ pub(super) struct Question<'a> {
     pub(super) version: Option<HeaderValue>,
 }
 
-impl<'a> Question<'a> {
+impl Question {
     /// One of the agent's own, in which nothing is a caller's.
-    fn plain(method: &'a Method, path: &'a str) -> Self {
+    fn plain(method: &Method, path: &str) -> Self {
         Self {
-            method,
-            path,
+            method: method.clone(),
+            path: path.to_owned(),
             body: Bytes::new(),
             content_type: Cow::Borrowed(""),
             streamed: false,
@@ -197,27 +192,25 @@ impl Upstream {
         self.alarm.raise(model, cause);
     }
 
-    /// A connection that the server itself has taken: the one that this caller has used a moment ago, or a new one. Nothing
-    /// is sent over it.
+    /// A connection that the server itself has taken: the one of `kept` that this principal has used a moment ago, or a new
+    /// one. Nothing is sent over it.
     pub(super) async fn connect<'a>(
         &'a self,
-        caller: Caller<'a>,
+        principal: &Arc<Principal>,
+        kept: &'a Arc<Kept>,
         limits: &Limits,
     ) -> Result<Dialled<'a>, UpstreamError> {
         let under_way = self.health.begin();
-        let kept = match caller.kept.take(&self.whose(caller)) {
+        let of = Whose { principal: Arc::clone(principal), server: Arc::clone(&self.health) };
+        let used = match kept.take(&of) {
             Some(line) => self.proven(line, limits).await,
             None => None,
         };
-        let socket = match kept {
+        let socket = match used {
             Some(line) => Socket::Kept(line),
             None => self.socket(limits).await?,
         };
-        Ok(Dialled { server: self, socket, under_way, caller })
-    }
-
-    fn whose(&self, caller: Caller<'_>) -> Whose {
-        Whose { principal: Arc::clone(caller.principal), server: Arc::clone(&self.health) }
+        Ok(Dialled { server: self, socket, under_way, of, kept })
     }
 
     /// A line that was kept, if it can be proven still to be the server's; what is no more may just have been closed.
@@ -258,7 +251,7 @@ impl Upstream {
         Ok(Heard { status, body: body.map(Collected::to_bytes).unwrap_or_default() })
     }
 
-    async fn put(&self, question: Question<'_>, limits: &Limits) -> Result<Answered, UpstreamError> {
+    async fn put(&self, question: Question, limits: &Limits) -> Result<Answered, UpstreamError> {
         let request = self.request(question, false)?;
         self.socket(limits)
             .await?
@@ -289,7 +282,7 @@ impl Upstream {
     }
 
     /// What is sent to the server, and whether the connection is to end with it.
-    fn request(&self, question: Question<'_>, keeps: bool) -> Result<Request<Full<Bytes>>, UpstreamError> {
+    fn request(&self, question: Question, keeps: bool) -> Result<Request<Full<Bytes>>, UpstreamError> {
         let authorization = self.authorization.clone();
         let request = headers::for_model(&question, &self.host, authorization, keeps);
         Ok(request.ok_or(UpstreamError::Unaskable)?.map(|()| Full::new(question.body)))
@@ -349,10 +342,10 @@ impl<'a> Dialled<'a> {
     pub(super) async fn forward(
         self,
         admitted: &Admitted,
-        question: Question<'_>,
+        question: Question,
         limits: &Limits,
     ) -> Result<ModelAnswer<'a>, UpstreamError> {
-        let Self { server, socket, under_way, caller } = self;
+        let Self { server, socket, under_way, of, kept } = self;
         let request = server.request(question, server.keeps)?;
         tracing::trace!(model = %admitted.permit().model(), rule = %admitted.permit().rule(), "forwarding");
 
@@ -365,7 +358,7 @@ impl<'a> Dialled<'a> {
             Err(error) => server.health.failed(error.cause(), Instant::now()),
         }
         let (head, body, line) = answer?;
-        let (of, kept) = (server.whose(caller), server.keeps.then_some(caller.kept));
+        let kept = server.keeps.then_some(kept);
         Ok(ModelAnswer { head, body, line, of, kept, _under_way: under_way })
     }
 }

@@ -62,7 +62,8 @@ pub(crate) fn run(config: &str) -> Measured<()> {
                 println!("ready");
             }
         });
-        Ok(proxy::serve(Arc::new(settings), log, ready, stopped).await?)
+        // A task, as in the agent.
+        Ok(tokio::spawn(proxy::serve(Arc::new(settings), log, ready, stopped)).await??)
     })
 }
 

@@ -6,7 +6,6 @@ use super::place::{Block, Place, Skeleton};
 use super::scan::Scanner;
 use bailiwick_masking::json::Document;
 use bailiwick_masking::{Channel, Findings};
-use std::collections::BTreeMap;
 
 /// The most texts a stream may have.
 const MOST_TEXTS: usize = 1024;
@@ -16,7 +15,8 @@ const LONGEST_HELD: usize = 1024 * 1024;
 /// Every text of a stream.
 #[derive(Default)]
 pub(super) struct Voices {
-    voices: BTreeMap<Place, Voice>,
+    /// In the order of their places. Most streams have one, for which a map has room for eleven.
+    voices: Vec<(Place, Voice)>,
     /// Counts the events.
     event: u64,
 }
@@ -69,7 +69,9 @@ impl Voices {
         piece: &Piece<'_, '_>,
         findings: &mut Findings,
     ) -> Result<String, ProtocolError> {
-        if !self.voices.contains_key(place) {
+        let found = self.voices.binary_search_by(|(other, _)| other.cmp(place));
+        let at = found.unwrap_or_else(|at| at);
+        if found.is_err() {
             if self.voices.len() == MOST_TEXTS {
                 return Err(ProtocolError::answer("the model's answer has more than 1024 texts"));
             }
@@ -79,11 +81,12 @@ impl Voices {
             } else {
                 Text::Channel(Box::new(scanner.masker.channel()))
             };
-            self.voices.insert(place.clone(), Voice { text, skeleton, event: 0 });
+            if self.voices.is_empty() {
+                self.voices.reserve_exact(1);
+            }
+            self.voices.insert(at, (place.clone(), Voice { text, skeleton, event: 0 }));
         }
-        let Some(voice) = self.voices.get_mut(place) else {
-            return Ok(String::new());
-        };
+        let voice = &mut self.voices[at].1;
         if std::mem::replace(&mut voice.event, self.event) == self.event {
             return Err(ProtocolError::answer(
                 "an event of the model's answer has two texts in the same place",
