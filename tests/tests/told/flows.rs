@@ -8,7 +8,7 @@ use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 use serde_json::Value;
 use std::fmt::Write as _;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 
 const TUNNEL: &str = "6b1f4e0c3a5d4c0c9f5a2b7d8e914c21";
@@ -35,7 +35,9 @@ fn serve(host: &Host, address: Ipv4Addr) {
     });
     std::thread::spawn(move || {
         while let Ok((mut socket, _)) = web.accept() {
-            let _ = socket.read(&mut [0; 1024]);
+            // bash writes each line by itself: an answer to the first alone would end the connection before the others are sent.
+            let lines = BufReader::new(&socket).lines().map_while(Result::ok);
+            let _ = lines.take_while(|line| !line.is_empty()).count();
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {PAGE}\r\nConnection: close\r\n\r\n");
             let _ = socket.write_all(&[head.as_bytes(), &[b'x'; PAGE]].concat());
         }
