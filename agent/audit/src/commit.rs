@@ -58,9 +58,6 @@ impl Committer {
             if let Some(moment) = not_before {
                 thread::sleep(moment.saturating_duration_since(Instant::now()));
             }
-            // Who wakes this thread has often more to say at once, and would wait behind an fsync for a single record. On a
-            // processor that is idle this costs nothing.
-            thread::yield_now();
             let mut batch = Batch::default();
             let mut next = Some(first);
             let mut closing = None;
