@@ -181,19 +181,6 @@ fn lock(path: &Path) -> Result<File, AuditError> {
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), AuditError> {
-    let body = || {
-        let_others_finish();
-        body();
-    };
     let thread = thread::Builder::new().name(name.to_owned()).spawn(body);
     thread.map(drop).at("start a thread for", Path::new(name))
-}
-
-/// Makes the calling thread one that does not interrupt who wakes it (`SCHED_BATCH`, sched(7)). Who appends a record has
-/// often more to append: a writer that took the processor at once would sync it alone. Where a processor is idle the thread
-/// starts as soon as ever.
-fn let_others_finish() {
-    let parameters = libc::sched_param { sched_priority: 0 };
-    // SAFETY: the kernel reads `parameters`, which outlives the call; 0 is the calling thread. A refusal costs speed alone.
-    unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters) };
 }

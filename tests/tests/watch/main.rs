@@ -148,18 +148,3 @@ fn watching_an_idle_host_takes_less_than_a_twentieth_of_a_core() {
     eprintln!("{} ms of processor time in 6 s", took * 10);
     assert!(took < 30, "{} ms of processor time in 6 s", took * 10);
 }
-
-#[test]
-fn what_the_unit_allows_is_enough_for_the_trails_threads_to_take_the_batch_class() {
-    let world = World::new("batch");
-    let pid =
-        world.system.run(&["systemctl", "show", "--value", "-p", "MainPID", "bailiwick.service"]).unwrap();
-    let threads = format!("cat /proc/{}/task/*/stat", pid.trim());
-    let threads = world.system.run(&["sh", "-c", &threads]).unwrap();
-    // The 41st field is the policy, the first two are before the name's end (proc_pid_stat(5)); 3 is SCHED_BATCH (sched(7)).
-    let policies = threads.lines().filter(|stat| stat.contains("(audit-")).map(|stat| {
-        let fields = stat.rsplit_once(')').unwrap().1;
-        fields.split_whitespace().nth(41 - 3).unwrap()
-    });
-    assert_eq!(policies.collect::<Vec<_>>(), ["3", "3"], "{threads}");
-}
