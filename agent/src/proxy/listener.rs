@@ -63,7 +63,7 @@ pub(super) async fn accept_until_stopped(
                     running: running.clone(),
                     in_use: Arc::default(),
                     kept: Arc::default(),
-                    room: Arc::default(),
+                    spare: Arc::default(),
                 };
                 let stop = stop.clone();
                 connections.spawn(async move {
@@ -97,7 +97,7 @@ struct Connection {
     running: Running,
     in_use: Arc<Use>,
     kept: Arc<Kept>,
-    room: Arc<Room>,
+    spare: Arc<Spare>,
 }
 
 impl Connection {
@@ -163,14 +163,14 @@ impl Connection {
         let (running, in_use) = (self.running.clone(), InUse::begin(&self.in_use));
         // Boxed, both: what is moved on as it is has its room in each task and function that it passes through.
         let request = Box::new(request);
-        let mut story = self.room.enter(async move {
+        let mut story = self.spare.enter(async move {
             handler::serve(&proxy, Client { address, certificate, kept }, request, reply).await;
             drop((running, in_use));
         });
-        let room = Arc::clone(&self.room);
+        let spare = Arc::clone(&self.spare);
         tokio::spawn(async move {
             (&mut story).await;
-            room.leave(story);
+            spare.leave(story);
         });
         reply::head(answer)
     }
@@ -179,20 +179,20 @@ impl Connection {
 /// The memory of a connection's story, kept for the next one. Stories come and go by the dozen, with the writes of the trail
 /// that they wait for: taken from the allocator anew, it would mostly be memory that was just given back to the kernel.
 #[derive(Default)]
-struct Room(Mutex<Option<Story>>);
+struct Spare(Mutex<Option<Story>>);
 
 type Story = ReusableBoxFuture<'static, ()>;
 
-impl Room {
+impl Spare {
     fn held(&self) -> MutexGuard<'_, Option<Story>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn enter(&self, story: impl Future<Output = ()> + Send + 'static) -> Story {
         match self.held().take() {
-            Some(mut room) => {
-                room.set(story);
-                room
+            Some(mut spare) => {
+                spare.set(story);
+                spare
             }
             None => Story::new(story),
         }
