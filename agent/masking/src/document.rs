@@ -1,32 +1,39 @@
 //! Masks a whole JSON document by walking its tree and collecting edits of its bytes.
 
-use crate::canonical::{Pushed, View, is_plain};
+use crate::canonical::{Pushed, View};
 use crate::encoded;
 use crate::json::{self, Document, Edits, Kind, Member, Node, quote};
 use crate::jsonpath::{Path, Progress, Step};
+use crate::look::Look;
 use crate::recognize::{Set, Text};
 use crate::rules::{Rules, hashed};
 use crate::scan::scan;
-use crate::{Action, Entity, Findings, Mask, MaskError, Masker};
+use crate::{Action, Findings, Mask, MaskError, Masker};
 use std::collections::HashSet;
 
 /// How deep JSON within JSON strings is read.
 const MOST_NESTED: usize = 4;
 
-/// Masks a document; see [`Masker::json`].
-pub(crate) fn mask(bytes: &[u8], masker: &Masker, findings: &mut Findings) -> Result<Vec<u8>, MaskError> {
-    let document = json::parse(bytes)?;
+/// Masks a document; see [`Masker::document`].
+pub(crate) fn mask(
+    document: &Document<'_>,
+    masker: &Masker,
+    findings: &mut Findings,
+) -> Result<Option<Vec<u8>>, MaskError> {
     let mut pass = Pass::new(masker, findings);
     let mut edits = Edits::default();
     let progress = Progress::start(pass.paths.len());
-    pass.value(&document, document.root(), &progress, 0, &mut edits)?;
-    Ok(edits.apply(bytes))
+    pass.value(document, document.root(), &progress, 0, &mut edits)?;
+    Ok((!edits.is_empty()).then(|| edits.apply(document.bytes())))
 }
 
 /// Masks a text; see [`Masker::text`].
 pub(crate) fn mask_text(text: &str, masker: &Masker, findings: &mut Findings) -> Result<String, MaskError> {
-    let written = quote(text);
     let mut pass = Pass::new(masker, findings);
+    if !may_hold_json(text.as_bytes()) && Look::at(text.as_bytes(), pass.wanted).shows_nothing() {
+        return Ok(text.to_owned());
+    }
+    let written = quote(text);
     let progress = Progress::start(pass.paths.len());
     let document = json::parse(written.as_bytes())?;
     let mut edits = Edits::default();
@@ -152,8 +159,7 @@ impl<'a> Pass<'a> {
         edits: &mut Edits,
     ) -> Result<(), MaskError> {
         let raw = document.raw(node);
-        let may_hold_json = raw[1..].iter().find(|b| !b.is_ascii_whitespace());
-        if !matches!(may_hold_json, Some(b'{' | b'[' | b'\\')) {
+        if !may_hold_json(&raw[1..]) {
             return self.characters(document, node, edits);
         }
         let text = document.text(node).unwrap_or_default();
@@ -189,9 +195,11 @@ impl<'a> Pass<'a> {
         edits: &mut Edits,
     ) -> Result<(), MaskError> {
         let raw = document.raw(node);
-        let look = Look::at(raw);
-        let possible = look.possible(self.wanted);
-        if self.wanted.is_empty() || (possible.is_empty() && !look.coded) {
+        if self.wanted.is_empty() {
+            return Ok(());
+        }
+        let look = Look::at(raw, self.wanted);
+        if look.shows_nothing() {
             return Ok(());
         }
         self.view.clear();
@@ -213,7 +221,7 @@ impl<'a> Pass<'a> {
 
         let chars = self.view.chars();
         let mut hits = Vec::new();
-        scan(Text { chars, before: None, complete: true }, possible, &mut hits);
+        scan(Text { chars, before: None, complete: true }, look.possible, &mut hits);
         let mut replaced = Vec::new();
         for hit in &hits {
             let placeholder = self.rules.decide(hit.entity, &chars[hit.from..hit.to], self.findings)?;
@@ -274,73 +282,10 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// What one look at each byte of a string tells: most strings need no more.
-#[derive(Default)]
-struct Look {
-    /// Plain ASCII without escapes: characters are bytes.
-    simple: bool,
-    /// There may be an `@`, however written.
-    signs: bool,
-    digits: bool,
-    /// There is a run that may be encoded.
-    coded: bool,
+/// By what a text begins with: a bracket, or an escape that may be one.
+fn may_hold_json(text: &[u8]) -> bool {
+    matches!(text.iter().find(|byte| !byte.is_ascii_whitespace()), Some(b'{' | b'[' | b'\\'))
 }
-
-impl Look {
-    fn at(raw: &[u8]) -> Self {
-        let simple = is_plain(raw) && !raw.contains(&b'\\');
-        if !simple {
-            return Self { simple, signs: true, digits: true, coded: true };
-        }
-        let mut look = Self { simple, ..Self::default() };
-        let mut run = 0;
-        for byte in raw {
-            let traits = TRAITS[usize::from(*byte)];
-            look.signs |= traits & SIGN != 0;
-            look.digits |= traits & DIGIT != 0;
-            run = if traits & CODED != 0 { run + 1 } else { 0 };
-            look.coded |= run >= encoded::SHORTEST;
-        }
-        look
-    }
-
-    /// The entities that a text like this may hold.
-    fn possible(&self, wanted: Set) -> Set {
-        let with = |set: Set, entity: Entity| {
-            let possible = match entity {
-                Entity::Email => self.signs,
-                Entity::Iban | Entity::Card => self.digits,
-            };
-            if possible { set.with(entity) } else { set }
-        };
-        Entity::ALL.iter().copied().fold(Set::default(), with).and(wanted)
-    }
-}
-
-const SIGN: u8 = 1;
-const DIGIT: u8 = 2;
-const CODED: u8 = 4;
-
-const TRAITS: [u8; 256] = {
-    let mut traits = [0; 256];
-    let mut byte = 0u8;
-    loop {
-        if matches!(byte, b'@' | b'%' | b'\\' | b'&') {
-            traits[byte as usize] |= SIGN;
-        }
-        if byte.is_ascii_digit() {
-            traits[byte as usize] |= DIGIT;
-        }
-        if encoded::is_coded(byte) {
-            traits[byte as usize] |= CODED;
-        }
-        if byte == u8::MAX {
-            break;
-        }
-        byte += 1;
-    }
-    traits
-};
 
 /// The integer part of a number, if it has at most 19 digits: `4.1e1` is 41. Digits behind the point are no card number,
 /// and vectors are full of them.
@@ -370,6 +315,7 @@ fn offset(bytes: usize) -> Result<u32, MaskError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Entity;
     use proptest::prelude::*;
     use std::sync::Arc;
 

@@ -32,8 +32,18 @@ pub(crate) struct Run {
 
 /// Whether a byte may stand in a run.
 pub(crate) const fn is_coded(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_')
+    CODED[byte as usize]
 }
+
+const CODED: [bool; 256] = {
+    let mut coded = [false; 256];
+    let mut byte = 0u8;
+    while byte < 128 {
+        coded[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_');
+        byte += 1;
+    }
+    coded
+};
 
 /// Every run with a match.
 pub(crate) fn runs(chars: &[char], wanted: Set) -> Vec<Run> {
@@ -54,19 +64,33 @@ pub(crate) fn runs(chars: &[char], wanted: Set) -> Vec<Run> {
 
 fn run(coded: &[u8], wanted: Set) -> Option<(View, Vec<Hit>)> {
     [hexadecimal(coded), base64(coded)].into_iter().flatten().find_map(|bytes| {
-        let mut decoded = View::default();
-        let text = String::from_utf8_lossy(&bytes);
-        let odd = text.chars().filter(|c| *c == char::REPLACEMENT_CHARACTER || c.is_control()).count();
-        if odd * 10 > text.chars().count() {
+        if !is_text(&bytes) {
             return None;
         }
-        for c in text.chars() {
+        let mut decoded = View::default();
+        for c in String::from_utf8_lossy(&bytes).chars() {
             decoded.push(c, 0, 0);
         }
         let mut hits = Vec::new();
         scan(Text { chars: decoded.chars(), before: None, complete: true }, wanted, &mut hits);
         (!hits.is_empty()).then_some((decoded, hits))
     })
+}
+
+/// Whether nine of ten characters are some that a text has. Most runs are words, which decode to anything but that.
+fn is_text(bytes: &[u8]) -> bool {
+    let (mut all, mut odd) = (0, 0);
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            all += 1;
+            odd += usize::from(c == char::REPLACEMENT_CHARACTER || c.is_control());
+        }
+        if !chunk.invalid().is_empty() {
+            all += 1;
+            odd += 1;
+        }
+    }
+    odd * 10 <= all
 }
 
 fn base64(coded: &[u8]) -> Option<Vec<u8>> {

@@ -36,6 +36,7 @@
 //!   and hexadecimal, and `\uXXXX` that is left in a text, are decoded in whole documents, one level, not in channels.
 //! * It never says where or what it found: [`Findings`] counts, errors and `Debug` output hold no text.
 
+mod bytes;
 mod canonical;
 mod channel;
 mod document;
@@ -45,6 +46,7 @@ mod error;
 mod findings;
 pub mod json;
 mod jsonpath;
+mod look;
 mod mask;
 mod recognize;
 mod rules;

@@ -1,5 +1,6 @@
 //! A mask as the config compiles it, and the masks of one direction of one request.
 
+use crate::json::{self, Document};
 use crate::jsonpath::Path;
 use crate::rules::Rules;
 use crate::{Action, Channel, Entity, Findings, MaskError, document};
@@ -106,6 +107,19 @@ impl Masker {
     /// # Errors
     /// [`MaskError`]
     pub fn json(&self, document: &[u8], findings: &mut Findings) -> Result<Vec<u8>, MaskError> {
+        let masked = self.document(&json::parse(document)?, findings)?;
+        Ok(masked.unwrap_or_else(|| document.to_vec()))
+    }
+
+    /// The same of a document that has been read; `None` where nothing in it is masked.
+    ///
+    /// # Errors
+    /// [`MaskError`]
+    pub fn document(
+        &self,
+        document: &Document<'_>,
+        findings: &mut Findings,
+    ) -> Result<Option<Vec<u8>>, MaskError> {
         document::mask(document, self, findings)
     }
 

@@ -145,7 +145,7 @@ impl Answer {
     pub fn finish(&mut self) -> Result<Bytes, ProtocolError> {
         let result = match std::mem::replace(&mut self.state, State::Ended(None)) {
             State::Passing | State::Nothing | State::Ended(None) => Ok(Bytes::new()),
-            State::Document(held) => self.whole(&held).map(Bytes::from),
+            State::Document(held) => self.whole(held).map(Bytes::from),
             State::Stream(mut stream) => stream.finish(&mut self.findings).map(Bytes::from),
             State::Ended(Some(error)) => Err(error),
         };
@@ -158,11 +158,13 @@ impl Answer {
         &self.findings
     }
 
-    fn whole(&mut self, held: &[u8]) -> Result<Vec<u8>, ProtocolError> {
+    fn whole(&mut self, held: Vec<u8>) -> Result<Vec<u8>, ProtocolError> {
         match self.form {
-            Form::Text(_) => document::text(held, &self.masker, &mut self.findings),
+            Form::Text(_) => document::text(&held, &self.masker, &mut self.findings),
             Form::Json | Form::Events | Form::Lines | Form::Nothing => {
-                document::json(held, Grammar::of(self.dialect), &self.masker, &mut self.findings)
+                let grammar = Grammar::of(self.dialect);
+                let masked = document::json(&held, grammar, &self.masker, &mut self.findings)?;
+                Ok(masked.unwrap_or(held))
             }
         }
     }

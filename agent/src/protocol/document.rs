@@ -10,13 +10,13 @@ use bailiwick_masking::{Findings, MaskError, Masker};
 pub(super) const NUMBERS: &str =
     "the model's answer has tensors of numbers, which cannot be masked: they may be tokens or letters";
 
-/// A whole JSON answer, masked.
+/// A whole JSON answer, masked; `None` where nothing of it changes.
 pub(super) fn json(
     bytes: &[u8],
     grammar: &'static Grammar,
     masker: &Masker,
     findings: &mut Findings,
-) -> Result<Vec<u8>, ProtocolError> {
+) -> Result<Option<Vec<u8>>, ProtocolError> {
     let document = json::parse(bytes).map_err(ProtocolError::of_answer)?;
     let root = document.root();
     let scanner = Scanner::new(grammar, masker.clone());
@@ -31,8 +31,10 @@ pub(super) fn json(
             scanner.silence_within(root, &mut edits);
         }
     }
-    let silenced = edits.apply(bytes);
-    masker.json(&silenced, findings).map_err(ProtocolError::of_answer)
+    if edits.is_empty() {
+        return masker.document(&document, findings).map_err(ProtocolError::of_answer);
+    }
+    masker.json(&edits.apply(bytes), findings).map(Some).map_err(ProtocolError::of_answer)
 }
 
 /// A whole answer that is no JSON: one text. In subtitles it is cut into cues, each below a line of times: they are pieces of

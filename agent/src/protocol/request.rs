@@ -48,7 +48,7 @@ impl std::fmt::Debug for Request {
 pub fn request(
     endpoint: &Endpoint,
     content_type: Option<&str>,
-    body: &[u8],
+    body: &Bytes,
     rewriting: &Rewriting<'_>,
     masker: &Masker,
 ) -> Result<Request, ProtocolError> {
@@ -78,7 +78,7 @@ const JSON: Cow<'static, str> = Cow::Borrowed("application/json");
 /// A body that is a JSON object.
 fn object(
     endpoint: &Endpoint,
-    body: &[u8],
+    body: &Bytes,
     rewriting: &Rewriting<'_>,
     masker: &Masker,
 ) -> Result<Request, ProtocolError> {
@@ -95,12 +95,14 @@ fn object(
     }
     let (rewritten, max_tokens) = rewrite(&document, endpoint, rewriting)?;
     let mut findings = Findings::default();
-    let body = if masker.is_empty() {
-        rewritten
-    } else {
-        masker.json(&rewritten, &mut findings).map_err(ProtocolError::of_request)?
+    let masked = match &rewritten {
+        _ if masker.is_empty() => None,
+        None => masker.document(&document, &mut findings).map_err(ProtocolError::of_request)?,
+        Some(bytes) => Some(masker.json(bytes, &mut findings).map_err(ProtocolError::of_request)?),
     };
-    Ok(Request { body: Bytes::from(body), content_type: JSON, streamed, max_tokens, findings })
+    // What nobody changes goes on as it came, however large it is.
+    let body = masked.or(rewritten).map_or_else(|| body.clone(), Bytes::from);
+    Ok(Request { body, content_type: JSON, streamed, max_tokens, findings })
 }
 
 /// No key of the body comes again in other letters, and those that decide how the others are read come in none but their

@@ -88,7 +88,7 @@ fn sent(
 ) -> Option<Vec<u8>> {
     let (identity, caller) = (IdentityFields::default(), Principal::default());
     let rewriting = Rewriting { max_tokens, ..Rewriting::new(server, &identity, &caller) };
-    let request = protocol::request(endpoint, Some(FORM), bytes, &rewriting, masker).ok()?;
+    let request = protocol::request(endpoint, Some(FORM), &bytes.to_vec().into(), &rewriting, masker).ok()?;
     if endpoint.body == BodyForm::Json {
         let document = json::parse(&request.body).expect("what goes to the model is JSON");
         for name in ["user", "safety_identifier", "prompt_cache_key"] {

@@ -1,6 +1,7 @@
 //! The reader: RFC 8259, strictly, into a tree of spans.
 
 use crate::MaskError;
+use crate::bytes::find;
 use std::borrow::Cow;
 use std::collections::HashSet;
 
@@ -314,7 +315,7 @@ impl<'a> Reader<'a> {
         self.at += 1;
         loop {
             let rest = &self.bytes[self.at..];
-            let plain = rest.iter().position(|b| matches!(b, b'"' | b'\\' | 0..=0x1f)).ok_or(CUT_SHORT)?;
+            let plain = find(rest, |b| matches!(b, b'"' | b'\\' | 0..=0x1f)).ok_or(CUT_SHORT)?;
             self.at += plain;
             match rest[plain] {
                 b'"' => {

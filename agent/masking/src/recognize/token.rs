@@ -13,44 +13,54 @@ pub(super) enum Token {
     More,
 }
 
-const AT: &[&str] = &["@", "%40", "\\u0040", "&#64;", "&#x40;", "&commat;"];
-const DOT: &[&str] = &[".", "%2e", "\\u002e", "&#46;", "&#x2e;", "&period;"];
-const SEPARATOR: &[&str] = &[" ", "-", "%20", "%2d", "&nbsp;", "&#160;", "&#xa0;"];
+/// How a sign may be written. No spelling is the beginning of another, so at most one stands at a place.
+struct Sign {
+    spellings: &'static [&'static str],
+    /// What any of them starts with; most characters are told by this alone.
+    first: [bool; 128],
+}
 
-/// What any spelling starts with; most characters are told by this alone.
-const FIRST: [bool; 128] = {
-    let mut first = [false; 128];
-    let signs = b"@. -%\\&";
-    let mut i = 0;
-    while i < signs.len() {
-        first[signs[i] as usize] = true;
-        i += 1;
+impl Sign {
+    const fn new(spellings: &'static [&'static str]) -> Self {
+        let mut first = [false; 128];
+        let mut i = 0;
+        while i < spellings.len() {
+            first[spellings[i].as_bytes()[0] as usize] = true;
+            i += 1;
+        }
+        Self { spellings, first }
     }
-    first
-};
+}
+
+static AT: Sign = Sign::new(&["@", "%40", "\\u0040", "&#64;", "&#x40;", "&commat;"]);
+static DOT: Sign = Sign::new(&[".", "%2e", "\\u002e", "&#46;", "&#x2e;", "&period;"]);
+static SEPARATOR: Sign = Sign::new(&[" ", "-", "%20", "%2d", "&nbsp;", "&#160;", "&#xa0;"]);
 
 pub(super) fn at_sign(text: Text<'_>, at: usize) -> Token {
-    one_of(AT, text, at)
+    find(&AT, text, at)
 }
 
 pub(super) fn dot(text: Text<'_>, at: usize) -> Token {
-    one_of(DOT, text, at)
+    find(&DOT, text, at)
 }
 
 pub(super) fn separator(text: Text<'_>, at: usize) -> Token {
-    one_of(SEPARATOR, text, at)
+    find(&SEPARATOR, text, at)
 }
 
-/// No spelling is the beginning of another, so at most one stands at a place. Case does not count.
-fn one_of(spellings: &[&str], text: Text<'_>, at: usize) -> Token {
-    let Some(first) = text.get(at) else {
-        return if text.complete { Token::No } else { Token::More };
-    };
-    if !(first.is_ascii() && FIRST[first as usize]) {
-        return Token::No;
+#[inline]
+fn find(sign: &Sign, text: Text<'_>, at: usize) -> Token {
+    match text.get(at) {
+        Some(first) if sign.first.get(first as usize) == Some(&true) => spelled(sign, text, at),
+        None if !text.complete => Token::More,
+        Some(_) | None => Token::No,
     }
+}
+
+/// Case does not count.
+fn spelled(sign: &Sign, text: Text<'_>, at: usize) -> Token {
     let mut answer = Token::No;
-    for spelling in spellings {
+    for spelling in sign.spellings {
         let matching = spelling
             .chars()
             .zip(&text.chars[at..])

@@ -25,7 +25,7 @@ fn masker(action: Action) -> Masker {
 fn request(endpoint: &Endpoint, body: &[u8], masker: &Masker) -> Result<Request, ProtocolError> {
     let (identity, caller) = (IdentityFields::default(), Principal::default());
     let rewriting = Rewriting { fetch_urls: true, ..Rewriting::new(ServerPreset::Vllm, &identity, &caller) };
-    super::request(endpoint, None, body, &rewriting, masker)
+    super::request(endpoint, None, &Bytes::copy_from_slice(body), &rewriting, masker)
 }
 
 fn sent(body: &str, masker: &Masker) -> String {

@@ -28,7 +28,7 @@ fn ask(
     let (identity, caller) = (IdentityFields::default(), Principal::default());
     let rewriting = Rewriting { fetch_urls, ..Rewriting::new(server, &identity, &caller) };
     let endpoint = find(server, &Method::POST, path).unwrap();
-    request(endpoint, None, body.as_bytes(), &rewriting, masker)
+    request(endpoint, None, &body.to_owned().into(), &rewriting, masker)
 }
 
 #[test]
