@@ -4,6 +4,8 @@
 //! covers what is used to slip a value past a filter: full-width and mathematical letters and digits, digits of other
 //! scripts, the dots of IDNA, unusual spaces and dashes, and characters that show nothing at all.
 
+use crate::bytes::any;
+
 /// A run of characters that show nothing is cut to this many. Nobody writes more, and without a limit they could make a
 /// match longer than any bound.
 pub(crate) const LONGEST_INVISIBLE: u32 = 32;
@@ -104,8 +106,12 @@ fn unescaped(escape: &[char]) -> Option<char> {
 
 /// Whether text stands for itself: ASCII that shows, and the white space that lays it out.
 pub(crate) fn is_plain(text: &[u8]) -> bool {
-    // Without a way out early, so that the compiler looks at many bytes at once.
-    text.iter().fold(true, |plain, byte| plain & matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~'))
+    !any(text, |byte| !is_plain_byte(byte))
+}
+
+/// The same of a byte.
+pub(crate) const fn is_plain_byte(byte: u8) -> bool {
+    ((byte >= b' ') & (byte <= b'~')) | (byte == b'\t') | (byte == b'\n') | (byte == b'\r')
 }
 
 /// The canonical form of one character; `None` when it shows nothing.

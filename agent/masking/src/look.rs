@@ -5,7 +5,7 @@
 
 use crate::Entity;
 use crate::bytes::{any, find};
-use crate::canonical::is_plain;
+use crate::canonical::{is_plain, is_plain_byte};
 use crate::encoded::{self, is_coded};
 use crate::recognize::{Answer, LONGEST, Set, Text, ask};
 
@@ -42,9 +42,7 @@ impl Look {
 /// letters and quotes that have no other form. Most texts of most languages are that.
 fn is_inert(raw: &[u8]) -> bool {
     let mut rest = raw;
-    while let Some(at) =
-        find(rest, |byte| byte == b'\\' || !matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~'))
-    {
+    while let Some(at) = find(rest, |byte| (byte == b'\\') | !is_plain_byte(byte)) {
         rest = match &rest[at..] {
             [b'\\', b'n' | b'r' | b't' | b'"', rest @ ..] => rest,
             // The combining grapheme joiner shows nothing.
@@ -63,7 +61,7 @@ fn is_inert(raw: &[u8]) -> bool {
 
 /// Whether an `@` may stand there: itself, percent-encoded (`%40`) or as an HTML reference (`&#64;`, `&#x40;`, `&commat;`).
 fn has_at_sign(raw: &[u8]) -> bool {
-    any(raw, |byte| matches!(byte, b'@' | b'%' | b'&'))
+    any(raw, |byte| (byte == b'@') | (byte == b'%') | (byte == b'&'))
         && raw.windows(2).any(|pair| matches!(pair, [b'@', _] | [b'%', b'4'] | [b'&', b'#' | b'c' | b'C']))
 }
 

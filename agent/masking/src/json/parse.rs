@@ -315,7 +315,7 @@ impl<'a> Reader<'a> {
         self.at += 1;
         loop {
             let rest = &self.bytes[self.at..];
-            let plain = find(rest, |b| matches!(b, b'"' | b'\\' | 0..=0x1f)).ok_or(CUT_SHORT)?;
+            let plain = find(rest, |b| (b == b'"') | (b == b'\\') | (b < b' ')).ok_or(CUT_SHORT)?;
             self.at += plain;
             match rest[plain] {
                 b'"' => {
