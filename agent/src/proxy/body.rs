@@ -1,7 +1,7 @@
 //! A request's body: checked before it is read, read whole and bounded.
 
 use crate::protocol::BodyForm;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyExt;
@@ -99,11 +99,12 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     let limit = check_head(form, headers, bounds.limit)?;
-    let (mut read, mut room) = (BytesMut::new(), Room::default());
+    let declared = declared(headers).and_then(|length| usize::try_from(length).ok());
+    let (mut read, mut room) = (Vec::new(), Room::default());
     loop {
         match tokio::time::timeout(bounds.idle, body.frame()).await {
             Err(_) => return Err(BodyError::TooSlow),
-            Ok(None) => return Ok((read.freeze(), room)),
+            Ok(None) => return Ok((Bytes::from(read), room)),
             Ok(Some(Err(_))) => return Err(BodyError::Incomplete),
             // Trailers are dropped: nothing of them would be passed on.
             Ok(Some(Ok(frame))) => {
@@ -116,10 +117,28 @@ where
                     });
                 }
                 room.grow(read.len() + piece.len(), bounds.room)?;
+                reserve(&mut read, piece.len(), declared);
                 read.extend_from_slice(&piece);
             }
         }
     }
+}
+
+/// Memory for `more` bytes. It grows by half, so that what is declared and never comes costs nothing, and at the last to what is
+/// declared, so that a large body takes no more than it is long.
+fn reserve(read: &mut Vec<u8>, more: usize, declared: Option<usize>) {
+    let needed = read.len() + more;
+    if needed > read.capacity() {
+        let ahead = needed + needed / 2;
+        let enough =
+            declared.filter(|declared| *declared >= needed).map_or(ahead, |declared| declared.min(ahead));
+        read.reserve_exact(enough - read.len());
+    }
+}
+
+/// What the head says that the body is long, in bytes.
+fn declared(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok())
 }
 
 /// The bound that applies: zero for an endpoint without a body.
@@ -143,8 +162,7 @@ fn check_head(form: BodyForm, headers: &HeaderMap, limit: u64) -> Result<u64, Bo
         BodyForm::Multipart if is_form(only) => {}
         BodyForm::Multipart => return Err(BodyError::NotForm),
     }
-    let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    match declared {
+    match declared(headers) {
         Some(length) if length > limit => Err(BodyError::TooLarge { limit }),
         Some(_) | None => Ok(limit),
     }
@@ -152,6 +170,9 @@ fn check_head(form: BodyForm, headers: &HeaderMap, limit: u64) -> Result<u64, Bo
 
 /// `application/json`, with no charset or with the only one that JSON has (RFC 8259, 8.1).
 fn is_json(content_type: &[u8]) -> bool {
+    if content_type == b"application/json" {
+        return true;
+    }
     let Ok(text) = std::str::from_utf8(content_type) else { return false };
     let mut parts = text.split(';').map(|part| part.trim().to_ascii_lowercase());
     parts.next().as_deref() == Some("application/json")
@@ -274,6 +295,27 @@ mod tests {
         ];
         for (form, headers, body, expected, why) in rows {
             assert_eq!(outcome(form, &headers, body).await, expected.map(Bytes::from), "{why}");
+        }
+    }
+
+    #[test]
+    fn memory_grows_with_what_comes_and_ends_at_what_is_declared() {
+        const PIECE: usize = 16 << 10;
+        const LENGTH: usize = 50 << 20;
+        for (declared, most, why) in [
+            (Some(LENGTH), LENGTH, "declared"),
+            (None, LENGTH + LENGTH / 2, "not declared"),
+            (Some(1), LENGTH + LENGTH / 2, "declared less"),
+        ] {
+            let (mut read, mut moves) = (Vec::new(), 0);
+            while read.len() < LENGTH {
+                let before = read.capacity();
+                reserve(&mut read, PIECE, declared);
+                assert!(read.capacity() <= (read.len() + PIECE) * 3 / 2, "{why}: ahead of what came");
+                moves += usize::from(read.capacity() != before);
+                read.resize(read.len() + PIECE, 0);
+            }
+            assert!(read.capacity() <= most && moves < 24, "{why}: {} bytes, {moves} moves", read.capacity());
         }
     }
 
