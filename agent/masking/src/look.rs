@@ -191,7 +191,10 @@ mod tests {
             "gb29nwbk60161331926819",
             "4111111111111111",
             "YWxpY2VAZXhhbXBsZS5jb20",
+            "YWxpYUBiLmlv",
+            "YXNrID8/PyBhQGIuaW8",
             "616c696365406578616d706c652e636f6d",
+            "alice\\u0040example.com",
         ];
         let between = [
             " ", "-", "  ", "\n", "\t", "\"", "\\", "/", ".", "%20", "\u{ad}", "\u{a0}", "\u{e9}", "\u{34f}",
@@ -214,8 +217,9 @@ mod tests {
                 "[a\n\"\\\\\u{c0}\u{34f}\u{3b1}\u{4ff}\u{661}\u{2013}\u{2019}\u{3002}\u{4e2d}\u{ff11}]{0,3}",
                 spaced(),
             ], 0..6),
+            slash in prop::sample::select(vec!["/", "\\/"]),
         ) {
-            let raw = json::quote(&pieces.concat());
+            let raw = json::quote(&pieces.concat()).replace('/', slash);
             let look = Look::at(raw.as_bytes(), all());
             let mut view = View::default();
             json::characters(raw.as_bytes()).for_each(|(c, ..)| { view.push(c, 0, 0); });
