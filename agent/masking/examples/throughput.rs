@@ -6,6 +6,10 @@ use bailiwick_masking::{Action, Entity, Findings, Mask, Masker};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// As in the agent.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const CLEAN: &str = "The quarterly report shows that revenue grew by 12 percent, and that the new office in Tallinn \
     opened on time. Nobody expected the migration to finish in 2024; it did, with 3 days to spare. ";
 const DENSE: &str = "Write to alice.b@example.com or bob@mail.example.org, pay DE89 3704 0044 0532 0130 00 \

@@ -108,7 +108,7 @@ fn object(
 /// No key of the body comes again in other letters, and those that decide how the others are read come in none but their
 /// own: Go's JSON takes the last of them, others the one that is spelled right.
 fn spelled_once(root: &Node<'_>) -> Result<(), ProtocolError> {
-    let mut seen = std::collections::HashSet::new();
+    let mut names = Vec::with_capacity(root.members().len());
     for member in root.members() {
         let folded = fold(&member.name);
         if DECIDING.contains(&&*folded) && folded != *member.name {
@@ -117,12 +117,14 @@ fn spelled_once(root: &Node<'_>) -> Result<(), ProtocolError> {
                 format!("write `{folded}` in these letters"),
             ));
         }
-        if !seen.insert(folded) {
-            return Err(ProtocolError::bad_request(
-                "duplicate-key",
-                "two keys of the body differ in their case only: servers would read one or the other",
-            ));
-        }
+        names.push(folded);
+    }
+    names.sort_unstable();
+    if names.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(ProtocolError::bad_request(
+            "duplicate-key",
+            "two keys of the body differ in their case only: servers would read one or the other",
+        ));
     }
     Ok(())
 }

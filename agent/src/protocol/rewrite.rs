@@ -1,7 +1,7 @@
 //! What is changed in every request, masks or not: who calls is taken out, and an answer's length is bounded.
 
 use super::requests::fold;
-use super::shape::{IDENTITY, IDENTITY_IN_METADATA};
+use super::shape::{IDENTITY, IDENTITY_IN_METADATA, METADATA};
 use super::{Dialect, Endpoint, ProtocolError, length};
 use crate::config::settings::{IdentityFields, PseudonymKey, ServerPreset};
 use bailiwick_masking::json::{self, Document, Edits, Kind, Node, quote};
@@ -42,10 +42,19 @@ pub(super) fn rewrite(
     endpoint: &Endpoint,
     rewriting: &Rewriting<'_>,
 ) -> Result<(Option<Vec<u8>>, u64), ProtocolError> {
+    let own = &rewriting.identity.fields;
+    let may_tell = |name: &str| {
+        let first = |path: &Vec<String>| path.first().is_some_and(|first| fold(first) == name);
+        IDENTITY.contains(&name) || name == METADATA || own.iter().any(first)
+    };
+    // Most requests have none of them.
+    if !document.root().members().iter().any(|member| may_tell(&fold(&member.name))) {
+        return settle(document, endpoint, rewriting);
+    }
     let mut edits = Edits::default();
-    let own = rewriting.identity.fields.iter().map(|path| path.iter().map(String::as_str).collect());
+    let own = own.iter().map(|path| path.iter().map(String::as_str).collect());
     let known = IDENTITY.iter().map(|name| vec![*name]);
-    let in_metadata = IDENTITY_IN_METADATA.iter().map(|name| vec!["metadata", name]);
+    let in_metadata = IDENTITY_IN_METADATA.iter().map(|name| vec![METADATA, name]);
     let paths: Vec<Vec<&str>> = known.chain(in_metadata).chain(own).collect();
     let paths: Vec<&[&str]> = paths.iter().map(Vec::as_slice).collect();
     hide(document, document.root(), &paths, rewriting, &mut edits);

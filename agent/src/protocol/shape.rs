@@ -4,7 +4,10 @@
 /// mind. `prompt_cache_key` is what took the place of `user` in OpenAI's own API.
 pub(super) const IDENTITY: &[&str] = &["user", "safety_identifier", "prompt_cache_key"];
 
-/// The same, within `metadata`.
+/// What a caller's own application has to say of a request.
+pub(super) const METADATA: &str = "metadata";
+
+/// The same, within [`METADATA`].
 pub(super) const IDENTITY_IN_METADATA: &[&str] = &["user_id"];
 
 /// The longest answer, in all of its names.

@@ -19,6 +19,7 @@ use super::{Policy, Proxy};
 use crate::identity::Shown;
 use crate::protocol::{self, BodyForm, Dialect, Endpoint, Rewriting};
 use crate::traces::{Context, Span};
+use bailiwick_audit::Pseudonym;
 use bailiwick_masking::Masker;
 use bailiwick_policy::{Ask, Name, Principal};
 use http::{Request, StatusCode};
@@ -30,6 +31,8 @@ use std::time::{Instant, SystemTime};
 /// Who has the other end of the connection, as far as that tells.
 pub(super) struct Client {
     pub(super) address: IpAddr,
+    /// Its address, as the trail calls it.
+    pub(super) name: Pseudonym,
     /// The certificate that it was opened with.
     pub(super) certificate: Option<Arc<tls::Shown>>,
     /// The connections to models that theirs keeps.
@@ -42,7 +45,8 @@ pub(super) async fn serve(proxy: &Proxy, client: Client, request: Box<Request<In
     let ledger = &proxy.ledger;
     // Taken once: a reload meanwhile is for the next request.
     let policy = proxy.policy();
-    let mut seen = Seen::new(id, client.address, policy.settings.regions.locate(client.address), ledger);
+    let location = policy.settings.regions.locate(client.address);
+    let mut seen = Seen::new(id, client.name.clone(), location);
     seen.method(request.method());
     let (since, start) = (Instant::now(), SystemTime::now());
     let tracer =

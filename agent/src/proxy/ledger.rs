@@ -54,8 +54,7 @@ pub(super) struct Seen {
 
 impl Seen {
     /// What the socket tells.
-    pub(super) fn new(id: RequestId, address: IpAddr, location: Location, ledger: &Ledger) -> Self {
-        let client = ledger.log.pseudonym(&address.to_canonical().to_string());
+    pub(super) fn new(id: RequestId, client: Pseudonym, location: Location) -> Self {
         Self {
             id,
             location,
@@ -199,6 +198,11 @@ impl Ledger {
     /// In this trail.
     pub(super) fn new(log: Log, limits: &Limits, metrics: Arc<Metrics>) -> Self {
         Self { log, flood: Arc::new(Flood::new(limits)), metrics }
+    }
+
+    /// What a client's address is called in the trail.
+    pub(super) fn client(&self, address: IpAddr) -> Pseudonym {
+        self.log.pseudonym(&address.to_canonical().to_string())
     }
 
     /// Records what was counted, every second, for ever.
@@ -367,7 +371,7 @@ mod tests {
         let ask = Ask { model: &model, operation: Operation::Chat, caller: &Location::UNKNOWN, now: 0 };
         let permit = AccessPolicy::new(vec![rule]).authorize(&principal, ask).unwrap();
         let mut seen =
-            Seen::new(RequestId::new().unwrap(), [192, 0, 2, 1].into(), Location::UNKNOWN, &ledger);
+            Seen::new(RequestId::new().unwrap(), ledger.client([192, 0, 2, 1].into()), Location::UNKNOWN);
         seen.principal(&principal, &ledger);
         let findings = Findings::default();
         let intake = Intake { streamed: false, bytes: 2, findings: &findings, policy: "p", upstream: None };

@@ -9,6 +9,7 @@ use super::reply;
 use super::request_id::RequestId;
 use super::tls::{ServerTls, Shown};
 use super::unreadable::{self, Worded};
+use bailiwick_audit::Pseudonym;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -120,7 +121,8 @@ impl Connection {
         let in_use = Arc::clone(&self.in_use);
         let id = RequestId::new();
         let client = self.peer.ip();
-        let service = service_fn(move |request| self.answer(request, certificate.clone()));
+        let name = proxy.ledger.client(client);
+        let service = service_fn(move |request| self.answer(request, certificate.clone(), name.clone()));
         let ended = if http2 {
             let connection = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
@@ -157,6 +159,7 @@ impl Connection {
         &self,
         request: Request<Incoming>,
         certificate: Option<Arc<Shown>>,
+        name: Pseudonym,
     ) -> impl Future<Output = Result<http::Response<reply::AnswerBody>, reply::Cut>> + use<> {
         let (reply, answer) = reply::pair(self.proxy.limits.caller_stall);
         let (proxy, address, kept) = (Arc::clone(&self.proxy), self.peer.ip(), Arc::clone(&self.kept));
@@ -164,7 +167,7 @@ impl Connection {
         // Boxed, both: what is moved on as it is has its room in each task and function that it passes through.
         let request = Box::new(request);
         let mut story = self.spare.enter(async move {
-            handler::serve(&proxy, Client { address, certificate, kept }, request, reply).await;
+            handler::serve(&proxy, Client { address, name, certificate, kept }, request, reply).await;
             drop((running, in_use));
         });
         let spare = Arc::clone(&self.spare);
@@ -259,7 +262,7 @@ where
 /// A request that is not HTTP never becomes one: the library answers it. It is recorded as what it was.
 async fn record_unreadable(proxy: &Proxy, client: IpAddr, id: RequestId, too_large: bool) {
     let location = proxy.policy().settings().regions.locate(client);
-    let seen = Seen::new(id, client, location, &proxy.ledger);
+    let seen = Seen::new(id, proxy.ledger.client(client), location);
     let status =
         if too_large { StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE } else { StatusCode::BAD_REQUEST };
     // The caller has its answer; if this cannot be written, neither can anything else be served.
