@@ -31,7 +31,7 @@ use crate::proxy::{Limits, Policy, Proof, UpstreamHealth, Witness};
 use crate::reload::{Load, Reload};
 use crate::watch::{self as watching, Watch};
 use crate::{egress, freshness, proxy, traces};
-use bailiwick_audit::{AuditError, Log, LogSettings, Record};
+use bailiwick_audit::{AuditError, Bell, Log, LogSettings, Record};
 use bailiwick_kernel::{Guard, KernelError, Site, Slices};
 use libsystemd::daemon::{NotifyState, notify};
 use std::collections::BTreeMap;
@@ -68,11 +68,11 @@ pub enum AppError {
     Process(&'static str, #[source] std::io::Error),
 }
 
-/// Guards and serves until SIGTERM or SIGINT; the whole life of `bailiwick run`.
+/// Guards and serves until SIGTERM or SIGINT; the whole life of `bailiwick run`. The runtime rings `bell` when it is idle.
 ///
 /// # Errors
 /// [`AppError`]; the guard stays in force in every case.
-pub async fn run(settings: Settings, site: &Site, load: Load) -> Result<(), AppError> {
+pub async fn run(settings: Settings, site: &Site, load: Load, bell: Bell) -> Result<(), AppError> {
     // Before anything else: a signal that nobody listens for would end the process.
     let mut hangup = listen_for(SignalKind::hangup())?;
     let mut terminate = listen_for(SignalKind::terminate())?;
@@ -88,10 +88,9 @@ pub async fn run(settings: Settings, site: &Site, load: Load) -> Result<(), AppE
     let (events, flows) = (guard.events()?, guard.flows()?);
     tracing::info!(generation, scopes = settings.kernel.scopes.len(), "the guard stands");
 
-    let log = Log::open(LogSettings {
-        directory: settings.audit.directory.clone(),
-        origin: settings.audit.origin.clone(),
-    })?;
+    let trail =
+        LogSettings { directory: settings.audit.directory.clone(), origin: settings.audit.origin.clone() };
+    let log = Log::open_with(trail, bell)?;
     log.append(control("start", [("version", env!("CARGO_PKG_VERSION")), ("policy", &settings.id)])).await?;
     if let Some(unwatched) = unwatched {
         log.append(unwatched.record()).await?;

@@ -7,18 +7,22 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use bailiwick_audit::{Log, LogSettings, Pseudonym, Record};
+use bailiwick_audit::{Bell, Log, LogSettings, Pseudonym, Record};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let directory = arguments.next().map_or_else(std::env::temp_dir, PathBuf::from);
     let seconds = arguments.next().map_or(Ok(3), |text| text.parse())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     for concurrency in [1, 16, 64, 256] {
+        // As in the agent.
+        let bell = Bell::default();
+        let ring = bell.clone();
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(2).enable_all().on_thread_park(move || ring.ring()).build()?;
         let trail = tempfile::Builder::new().prefix("bailiwick-throughput-").tempdir_in(&directory)?;
         let settings =
             LogSettings { directory: trail.path().to_path_buf(), origin: "bailiwick/throughput".into() };
-        let line = runtime.block_on(measure(settings, concurrency, Duration::from_secs(seconds)))?;
+        let line = runtime.block_on(measure(settings, bell, concurrency, Duration::from_secs(seconds)))?;
         io::stdout().write_all(line.as_bytes())?;
     }
     Ok(())
@@ -26,10 +30,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 async fn measure(
     settings: LogSettings,
+    bell: Bell,
     concurrency: u32,
     duration: Duration,
 ) -> Result<String, Box<dyn std::error::Error>> {
-    let log = Log::open(settings)?;
+    let log = Log::open_with(settings, bell)?;
     let begun = Instant::now();
     let mut appenders = Vec::new();
     for _ in 0..concurrency {

@@ -1,13 +1,13 @@
-//! The writer: one thread that takes whatever has queued up while the last fsync ran, writes it as one frame, syncs it once,
-//! and only then acknowledges it.
+//! The writer: one thread that takes whatever has queued up while the last fsync ran and until those who append have nothing
+//! else to do, writes it as one frame, syncs it once, and only then acknowledges it.
 
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::bell::Bell;
 use crate::disk::Store;
 use crate::error::AuditError;
 use crate::health::Health;
@@ -18,10 +18,12 @@ use crate::wal::{Segment, Spares};
 /// A batch is closed once it has this many bytes; a record may exceed it by its own length.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// A commit of at least so many records is followed by the next one no sooner than [`PAUSE`] after it: where so many come
-/// while one fsync runs, each costs less when more share the next one, and the wait is short beside the fsync itself.
-const MANY: usize = 16;
-const PAUSE: Duration = Duration::from_millis(1);
+/// After a commit of at least so many records the next one waits for as many: where so many come while one fsync runs, each
+/// costs less when more share the next one.
+const MANY: u64 = 16;
+
+/// How long a commit waits for more, at most. Short beside an fsync.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 /// What callers ask of the writer.
 pub(crate) enum Command {
@@ -32,6 +34,7 @@ pub(crate) enum Command {
 /// The writer's state.
 pub(crate) struct Committer {
     pub(crate) store: Arc<Store>,
+    pub(crate) bell: Bell,
     pub(crate) segment: Segment,
     pub(crate) next: u64,
     pub(crate) health: Arc<Health>,
@@ -53,10 +56,13 @@ struct Batch {
 impl Committer {
     /// The thread. Ends on a close, or when the last caller is gone.
     pub(crate) fn run(mut self, commands: &mut mpsc::Receiver<Command>) {
-        let mut not_before: Option<Instant> = None;
+        self.bell.attend();
+        // Records: all that were taken, and of those the last batch.
+        let (mut taken, mut last) = (0u64, 0u64);
         while let Some(first) = commands.blocking_recv() {
-            if let Some(moment) = not_before {
-                thread::sleep(moment.saturating_duration_since(Instant::now()));
+            let many = last >= MANY;
+            if many || self.bell.is_rung() {
+                self.bell.wait(taken + if many { last } else { 1 }, Instant::now() + PATIENCE);
             }
             let mut batch = Batch::default();
             let mut next = Some(first);
@@ -75,9 +81,9 @@ impl Committer {
                 }
                 next = if batch.bytes < BATCH_BYTES { commands.try_recv().ok() } else { None };
             }
-            let many = batch.entries.len() >= MANY;
+            last = batch.entries.len() as u64;
+            taken += last;
             self.commit(batch);
-            not_before = many.then(|| Instant::now() + PAUSE);
             if let Some(reply) = closing {
                 self.close(reply);
                 return;

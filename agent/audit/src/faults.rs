@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::disk::{Disk, LocalDisk};
 use crate::wal::SEGMENT_BYTES;
-use crate::{AuditError, Index, KeySource, Log, LogSettings, Record, records, verify, verify_since};
+use crate::{AuditError, Bell, Index, KeySource, Log, LogSettings, Record, records, verify, verify_since};
 
 /// Fails one operation, counted from the start, and every one after it when `lasting`. A failing write leaves half behind.
 struct FaultyDisk {
@@ -217,6 +217,7 @@ async fn what_queues_during_an_fsync_shares_the_next_one() {
     let directory = TempDir::new().unwrap();
     let log = Log::open_on(
         settings(directory.path()),
+        Bell::default(),
         Arc::new(SlowDisk(Duration::from_millis(50))),
         SEGMENT_BYTES,
     )
@@ -228,13 +229,44 @@ async fn what_queues_during_an_fsync_shares_the_next_one() {
     log.close().await.unwrap();
 }
 
+#[test]
+fn a_commit_waits_for_all_that_idle_threads_leave_behind() {
+    let directory = TempDir::new().unwrap();
+    let bell = Bell::default();
+    let ring = bell.clone();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).enable_all().on_thread_park(move || ring.ring()).build().unwrap();
+    let log = Log::open_with(settings(directory.path()), bell).unwrap();
+    runtime.block_on(async {
+        let appenders: Vec<_> = (0..64)
+            .map(|number| {
+                let log = log.clone();
+                tokio::spawn(async move {
+                    for turn in 0..20 {
+                        log.append(record(number * 20 + turn)).await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        for appender in appenders {
+            appender.await.unwrap();
+        }
+        let statistics = log.statistics();
+        assert_eq!(statistics.records, 64 * 20);
+        assert!(statistics.commits <= 60, "{statistics:?}: all 64 share each fsync, but for a few");
+        // One alone waits for nobody.
+        log.append(record(5000)).await.unwrap();
+        log.close().await.unwrap();
+    });
+}
+
 #[tokio::test]
 async fn a_hanging_disk_fails_appends_in_time() {
     let directory = TempDir::new().unwrap();
     // Opening syncs too, a few times; a hang of seven seconds begins with the first append.
     Log::open(settings(directory.path())).unwrap().close().await.unwrap();
     let disk = Arc::new(SlowDisk(Duration::from_secs(7)));
-    let log = Log::open_on(settings(directory.path()), disk, SEGMENT_BYTES).unwrap();
+    let log = Log::open_on(settings(directory.path()), Bell::default(), disk, SEGMENT_BYTES).unwrap();
     let begun = Instant::now();
     let refused = log.append(record(0)).await;
     assert!(matches!(refused, Err(AuditError::TimedOut { seconds: 5 })), "{refused:?}");
@@ -254,7 +286,7 @@ async fn a_record_that_is_too_large_is_refused_alone() {
 /// Appends, a checkpoint in between, more appends, close. What was acknowledged is returned, and whether anything failed.
 async fn scenario(directory: &Path, disk: FaultyDisk, segment_bytes: u64) -> (Vec<Index>, bool) {
     let mut acknowledged = Vec::new();
-    let opened = Log::open_on(settings(directory), Arc::new(disk), segment_bytes);
+    let opened = Log::open_on(settings(directory), Bell::default(), Arc::new(disk), segment_bytes);
     let Ok(log) = opened else { return (acknowledged, true) };
     let mut failed = false;
     for number in 0..4 {
@@ -291,7 +323,8 @@ async fn each_disk_operation_may_fail_and_nothing_acknowledged_is_lost() {
             let directory = TempDir::new().unwrap();
             let path = directory.path();
             // The second life of a trail whose last write was cut off: recovery's own operations fail as well.
-            let log = Log::open_on(settings(path), Arc::new(LocalDisk), segment_bytes).unwrap();
+            let log =
+                Log::open_on(settings(path), Bell::default(), Arc::new(LocalDisk), segment_bytes).unwrap();
             for number in 100..103 {
                 log.append(record(number)).await.unwrap();
             }
@@ -327,7 +360,7 @@ async fn each_disk_operation_may_fail_and_nothing_acknowledged_is_lost() {
 async fn a_segment_that_is_written_over_holds_what_was_appended_and_nothing_else() {
     let directory = TempDir::new().unwrap();
     let path = directory.path();
-    let log = Log::open_on(settings(path), Arc::new(LocalDisk), 1).unwrap();
+    let log = Log::open_on(settings(path), Bell::default(), Arc::new(LocalDisk), 1).unwrap();
     let large = Record::Control { event: "x".repeat(20_000), detail: BTreeMap::new() };
     for _ in 0..3 {
         log.append(large.clone()).await.unwrap();
@@ -335,7 +368,7 @@ async fn a_segment_that_is_written_over_holds_what_was_appended_and_nothing_else
     drop(log);
     // The segments are spare once their records are signed, at the latest when the trail is opened again.
     let log = loop {
-        match Log::open_on(settings(path), Arc::new(LocalDisk), 1) {
+        match Log::open_on(settings(path), Bell::default(), Arc::new(LocalDisk), 1) {
             Err(AuditError::Locked { .. }) => std::thread::sleep(Duration::from_millis(10)),
             opened => break opened.unwrap(),
         }
@@ -529,7 +562,7 @@ async fn changes_in_a_log_of_several_tiles_are_detected() {
 async fn readers_work_beside_a_live_writer() {
     let directory = TempDir::new().unwrap();
     // Short segments: they are written over all the time.
-    let log = Log::open_on(settings(directory.path()), Arc::new(LocalDisk), 4096).unwrap();
+    let log = Log::open_on(settings(directory.path()), Bell::default(), Arc::new(LocalDisk), 4096).unwrap();
     let writer = log.clone();
     let writing = tokio::spawn(async move {
         let mut number = 0;

@@ -42,6 +42,7 @@
 //! second short: keep checkpoints and the verifier key off this host, and verify against them ([`verify_since`]). It does
 //! not ship records, and it does not expire them.
 
+mod bell;
 mod canonical;
 mod checkpoint;
 mod commit;
@@ -63,6 +64,7 @@ mod wal;
 #[cfg(test)]
 mod faults;
 
+pub use bell::Bell;
 pub use error::AuditError;
 pub use health::Statistics;
 pub use log::{APPEND_TIMEOUT, CLOSE_TIMEOUT, Log, LogSettings};

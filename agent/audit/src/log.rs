@@ -11,6 +11,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::bell::Bell;
 use crate::commit::{Command, Committer};
 use crate::disk::{Disk, LocalDisk, Store};
 use crate::error::{At, AuditError};
@@ -46,6 +47,7 @@ pub struct LogSettings {
 #[derive(Clone)]
 pub struct Log {
     commands: mpsc::Sender<Command>,
+    bell: Bell,
     keys: Arc<Keys>,
     health: Arc<Health>,
     directory: PathBuf,
@@ -64,11 +66,19 @@ impl Log {
     /// when the directory cannot be used, another writer has it, a key is missing or exposed, or what is there contradicts
     /// the signed checkpoint
     pub fn open(settings: LogSettings) -> Result<Self, AuditError> {
-        Self::open_on(settings, Arc::new(LocalDisk), SEGMENT_BYTES)
+        Self::open_with(settings, Bell::default())
+    }
+
+    /// The same for a runtime that rings when it has nothing else to do. One bell, one log.
+    /// # Errors
+    /// as `open`
+    pub fn open_with(settings: LogSettings, bell: Bell) -> Result<Self, AuditError> {
+        Self::open_on(settings, bell, Arc::new(LocalDisk), SEGMENT_BYTES)
     }
 
     pub(crate) fn open_on(
         settings: LogSettings,
+        bell: Bell,
         disk: Arc<dyn Disk>,
         segment_bytes: u64,
     ) -> Result<Self, AuditError> {
@@ -85,6 +95,7 @@ impl Log {
         let integrator: Integrator = recovered.integrator;
         let committer = Committer {
             store,
+            bell: bell.clone(),
             segment: recovered.segment,
             next: integrator.published.edge.size(),
             health: Arc::clone(&health),
@@ -99,7 +110,7 @@ impl Log {
             integrate::run(integrator, &pending, &messages, &integrator_health, lock);
         })?;
         spawn("audit-commit", move || committer.run(&mut received))?;
-        Ok(Self { commands, keys, health, directory: settings.directory })
+        Ok(Self { commands, bell, keys, health, directory: settings.directory })
     }
 
     /// Durable (fdatasync) when it returns Ok. Concurrent appends share one fsync.
@@ -155,6 +166,7 @@ impl Log {
         let (reply, answer) = oneshot::channel();
         let asked = async {
             self.commands.send(command(reply)).await.map_err(|_| self.gone())?;
+            self.bell.count();
             let answer = answer.await.map_err(|_| self.gone())?;
             answer.map_err(|cause| AuditError::Failed { cause: cause.to_string() })
         };

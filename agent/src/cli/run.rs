@@ -6,6 +6,7 @@ use crate::config::{self, AGENT_SLICE, HostFacts};
 use crate::preflight::{self, Grade};
 use crate::state::MaskKey;
 use crate::{app, lock};
+use bailiwick_audit::Bell;
 use bailiwick_kernel::{Site, own_slice};
 use libsystemd::daemon::{NotifyState, notify};
 use std::path::Path;
@@ -60,13 +61,16 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
         tracing::warn!("{warning}");
     }
 
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let bell = Bell::default();
+    let ring = bell.clone();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = match runtime.enable_all().on_thread_park(move || ring.ring()).build() {
         Ok(runtime) => runtime,
         Err(error) => return refuse(&error),
     };
     let path = args.config.config.clone();
     let load = Box::new(move || config::load(&path, &facts));
-    match runtime.block_on(app::run(settings, &site, load)) {
+    match runtime.block_on(app::run(settings, &site, load, bell)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say_why(&error);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bailiwick::config::{self, HostFacts};
 use bailiwick::proxy;
-use bailiwick_audit::{Log, LogSettings};
+use bailiwick_audit::{Bell, Log, LogSettings};
 use tokio::sync::{oneshot, watch};
 
 use crate::child::Role;
@@ -53,8 +53,12 @@ pub(crate) fn run(config: &str) -> Measured<()> {
     let settings = config::load(Path::new(config), &facts)?;
     let trail =
         LogSettings { directory: settings.audit.directory.clone(), origin: settings.audit.origin.clone() };
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
-        let log = Log::open(trail)?;
+    let bell = Bell::default();
+    let ring = bell.clone();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.enable_all().on_thread_park(move || ring.ring()).build()?;
+    runtime.block_on(async {
+        let log = Log::open_with(trail, bell)?;
         let (ready, listening) = oneshot::channel();
         let (_stop, stopped) = watch::channel(false);
         tokio::spawn(async move {
