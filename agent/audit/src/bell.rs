@@ -117,6 +117,7 @@ mod tests {
         bell.wait(3, Instant::now() + LONG);
         assert_eq!(bell.0.idle.load(Ordering::SeqCst), 3, "not at the second");
         worker.join().unwrap();
+        assert!(begun.elapsed() < LONG, "it was woken");
     }
 
     #[test]

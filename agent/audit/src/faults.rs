@@ -230,13 +230,13 @@ async fn what_queues_during_an_fsync_shares_the_next_one() {
 }
 
 #[test]
-fn a_commit_waits_for_all_that_idle_threads_leave_behind() {
+fn a_runtime_that_rings_shares_every_fsync() {
     let directory = TempDir::new().unwrap();
     let bell = Bell::default();
     let ring = bell.clone();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(1).enable_all().on_thread_park(move || ring.ring()).build().unwrap();
-    let log = Log::open_with(settings(directory.path()), bell).unwrap();
+    let log = Log::open_with(settings(directory.path()), bell.clone()).unwrap();
     runtime.block_on(async {
         let appenders: Vec<_> = (0..64)
             .map(|number| {
@@ -253,6 +253,7 @@ fn a_commit_waits_for_all_that_idle_threads_leave_behind() {
         }
         let statistics = log.statistics();
         assert_eq!(statistics.records, 64 * 20);
+        assert!(bell.is_rung(), "the runtime's threads slept");
         assert!(statistics.commits <= 60, "{statistics:?}: all 64 share each fsync, but for a few");
         // One alone waits for nobody.
         log.append(record(5000)).await.unwrap();
