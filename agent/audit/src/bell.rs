@@ -9,7 +9,8 @@ use std::time::Instant;
 /// Rung by a runtime whose threads append to one [`crate::Log`], each time one of them is about to sleep
 /// (`tokio::runtime::Builder::on_thread_park`). Cheap to clone and to ring.
 ///
-/// It makes commits fewer and larger, never later than a millisecond. A bell that was never rung is not waited for.
+/// It makes commits fewer and larger, never later by more than a millisecond. Where nobody rings, only what comes right after a
+/// large commit waits for others.
 #[derive(Clone, Debug, Default)]
 pub struct Bell(Arc<Shared>);
 

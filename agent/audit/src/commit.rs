@@ -18,7 +18,7 @@ use crate::wal::{Segment, Spares};
 /// A batch is closed once it has this many bytes; a record may exceed it by its own length.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// After a commit of at least so many records the next one waits for as many: where so many come while one fsync runs, each
+/// Right after a commit of at least so many records the next one waits for as many: where so many come while one fsync runs, each
 /// costs less when more share the next one.
 const MANY: u64 = 16;
 
@@ -57,11 +57,11 @@ impl Committer {
     /// The thread. Ends on a close, or when the last caller is gone.
     pub(crate) fn run(mut self, commands: &mut mpsc::Receiver<Command>) {
         self.bell.attend();
-        // Records: all that were taken, and of those the last batch.
-        let (mut taken, mut last) = (0u64, 0u64);
+        // Records: all that were taken, and of those the last batch; and when that was written.
+        let (mut taken, mut last, mut written) = (0u64, 0u64, Instant::now());
         while let Some(first) = commands.blocking_recv() {
-            let many = last >= MANY;
-            if many || self.bell.is_rung() {
+            let many = last >= MANY && written.elapsed() < PATIENCE;
+            if (many || self.bell.is_rung()) && matches!(first, Command::Append { .. }) {
                 self.bell.wait(taken + if many { last } else { 1 }, Instant::now() + PATIENCE);
             }
             let mut batch = Batch::default();
@@ -84,6 +84,7 @@ impl Committer {
             last = batch.entries.len() as u64;
             taken += last;
             self.commit(batch);
+            written = Instant::now();
             if let Some(reply) = closing {
                 self.close(reply);
                 return;

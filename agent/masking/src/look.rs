@@ -69,15 +69,19 @@ fn has_at_sign(raw: &[u8]) -> bool {
 fn numbers(raw: &[u8], wanted: Set) -> Set {
     let mut found = Set::default();
     let mut at = 0;
-    while let Some(digit) = find(&raw[at..], |byte| byte.is_ascii_digit()).map(|next| at + next) {
-        at = digit + raw[digit..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-        // An account begins with two letters, and perhaps a separator behind them.
-        let account = match &raw[..digit] {
-            [.., a, b] if a.is_ascii_alphabetic() && b.is_ascii_alphabetic() => Some(digit - 2),
-            [.., a, b, _] if a.is_ascii_alphabetic() && b.is_ascii_alphabetic() => Some(digit - 3),
+    // A card begins with a digit. An account begins with two letters; behind them is a digit, or a separator of one byte and a
+    // digit, or a separator that is written in another way (`%20`, `&nbsp;`).
+    let next = |at: usize| find(&raw[at..], |b| b.is_ascii_digit() | (b == b'%') | (b == b'&'));
+    while let Some(here) = next(at).map(|next| at + next) {
+        let digits = raw[here..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        at = here + digits.max(1);
+        let account = match &raw[..here] {
+            [.., a, b] if a.is_ascii_alphabetic() && b.is_ascii_alphabetic() => Some(here - 2),
+            [.., a, b, _] if a.is_ascii_alphabetic() && b.is_ascii_alphabetic() => Some(here - 3),
             _ => None,
         };
-        for (entity, start) in [(Entity::Iban, account), (Entity::Card, Some(digit))] {
+        let card = (digits > 0).then_some(here);
+        for (entity, start) in [(Entity::Iban, account), (Entity::Card, card)] {
             if let Some(start) = start.filter(|_| wanted.has(entity) && !found.has(entity))
                 && may_start(entity, raw, start)
             {
@@ -90,7 +94,7 @@ fn numbers(raw: &[u8], wanted: Set) -> Set {
 
 fn may_start(entity: Entity, raw: &[u8], start: usize) -> bool {
     // Few characters are enough for most, and an answer to those is final.
-    let answer = match ask_about::<32>(entity, raw, start) {
+    let answer = match ask_about::<48>(entity, raw, start) {
         Answer::More => ask_about::<LONGEST>(entity, raw, start),
         answer => answer,
     };
@@ -147,6 +151,16 @@ mod tests {
             ("a&commat;b.io a&#64;b.io", true, &[Entity::Email], false, "HTML references"),
             ("pay DE89 3704 0044 0532 0130 00", true, &[Entity::Iban], false, "an account"),
             ("pay DE 89 37 04 00 44 05 32 01 30 00", true, &[Entity::Iban], false, "odd groups"),
+            (
+                "pay DE&#160;89370400440532013000 now",
+                true,
+                &[Entity::Email, Entity::Iban],
+                true,
+                "a space as a reference",
+            ),
+            ("DE&nbsp;89370400440532013000", true, &[Entity::Iban], true, "another"),
+            ("de&#XA0;89370400440532013000", true, &[Entity::Email, Entity::Iban], true, "and another"),
+            ("DE%2D89370400440532013000", true, &[Entity::Iban], true, "a hyphen, percent-encoded"),
             ("pay DE89 3704 0044 0532 0130 01", true, &[], false, "its check fails"),
             ("4111 1111 1111 1111", true, &[Entity::Card], false, "a card"),
             ("4111 1111 1111 1112", true, &[], false, "its check fails"),
@@ -197,8 +211,9 @@ mod tests {
             "alice\\u0040example.com",
         ];
         let between = [
-            " ", "-", "  ", "\n", "\t", "\"", "\\", "/", ".", "%20", "\u{ad}", "\u{a0}", "\u{e9}", "\u{34f}",
-            "\u{436}", "\u{661}", "\u{2013}", "\u{2019}", "\u{2026}", "\u{4e2d}", "\u{ff0d}",
+            " ", "-", "  ", "\n", "\t", "\"", "\\", "/", ".", "%20", "%2d", "&nbsp;", "&#160;", "&#xA0;",
+            "\u{ad}", "\u{a0}", "\u{e9}", "\u{34f}", "\u{436}", "\u{661}", "\u{2013}", "\u{2019}",
+            "\u{2026}", "\u{4e2d}", "\u{ff0d}",
         ];
         let somewhere = prop::collection::btree_map(0usize..34, prop::sample::select(between.to_vec()), 0..9);
         (prop::sample::select(values.to_vec()), somewhere).prop_map(|(value, between)| {
