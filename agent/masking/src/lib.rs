@@ -4,7 +4,8 @@
 //! and in text that arrives in pieces ([`Masker::channel`]). Pure: no I/O, no clock, no async.
 //!
 //! ```text
-//! text ──canonical──▶ characters with a map back to the text ──scan──▶ hits ──rules──▶ placeholders at the old spans
+//! text ──look──▶ nothing to be seen in its bytes: it goes on as it is (whole documents only)
+//!   └───canonical──▶ characters with a map back to the text ──scan──▶ hits ──rules──▶ placeholders at the old spans
 //!        (folding)    (full-width → ASCII, zero-width gone)     (recognizers, one pass)
 //! ```
 //!

@@ -133,7 +133,9 @@ mod tests {
     use crate::canonical::View;
     use crate::json;
     use crate::scan::scan;
+    use crate::{Action, Findings, Mask, Masker};
     use proptest::prelude::*;
+    use std::sync::Arc;
 
     fn all() -> Set {
         Entity::ALL.iter().copied().fold(Set::default(), Set::with)
@@ -196,20 +198,24 @@ mod tests {
         assert!(Look::at(b"\"a@b.io\"", Set::default()).possible.is_empty(), "what is not wanted");
     }
 
-    /// A value, here and there with something between its characters.
-    fn spaced() -> impl Strategy<Value = String> {
-        let values = [
-            "alice@example.com",
-            "a%40b.io",
-            "DE89370400440532013000",
-            "gb29nwbk60161331926819",
-            "4111111111111111",
-            "YWxpY2VAZXhhbXBsZS5jb20",
-            "YWxpYUBiLmlv",
-            "YXNrID8/PyBhQGIuaW8",
-            "616c696365406578616d706c652e636f6d",
-            "alice\\u0040example.com",
-        ];
+    const VALUES: &[&str] = &[
+        "alice@example.com",
+        "a%40b.io",
+        "DE89370400440532013000",
+        "gb29nwbk60161331926819",
+        "4111111111111111",
+    ];
+    /// Encoded: found in whole texts only.
+    const ENCODED: &[&str] = &[
+        "YWxpY2VAZXhhbXBsZS5jb20",
+        "YWxpYUBiLmlv",
+        "YXNrID8/PyBhQGIuaW8",
+        "616c696365406578616d706c652e636f6d",
+        "alice\\u0040example.com",
+    ];
+
+    /// One of these values, here and there with something between its characters.
+    fn spaced(values: &[&'static str]) -> impl Strategy<Value = String> + use<> {
         let between = [
             " ", "-", "  ", "\n", "\t", "\"", "\\", "/", ".", "%20", "%2d", "&nbsp;", "&#160;", "&#xA0;",
             "\u{ad}", "\u{a0}", "\u{e9}", "\u{34f}", "\u{436}", "\u{661}", "\u{2013}", "\u{2019}",
@@ -230,7 +236,7 @@ mod tests {
                 "[ -~]{0,14}",
                 "[A-Za-z0-9+/_ -]{0,30}",
                 "[a\n\"\\\\\u{c0}\u{34f}\u{3b1}\u{4ff}\u{661}\u{2013}\u{2019}\u{3002}\u{4e2d}\u{ff11}]{0,3}",
-                spaced(),
+                spaced(&[VALUES, ENCODED].concat()),
             ], 0..6),
             slash in prop::sample::select(vec!["/", "\\/"]),
         ) {
@@ -245,6 +251,19 @@ mod tests {
                 prop_assert!(look.possible.has(hit.entity), "{} in {}", hit.entity, raw);
             }
             prop_assert!(look.coded || encoded::runs(view.chars(), all()).is_empty(), "{}", raw);
+        }
+
+        #[test]
+        fn a_whole_text_is_masked_as_a_stream_of_it_is(
+            pieces in prop::collection::vec(prop_oneof!["[a-z0-9,. ]{0,9}", "[\n\u{e9}\u{2019}\u{4e2d}]", spaced(VALUES)], 0..6),
+        ) {
+            let text = pieces.join(" ");
+            let mask = Mask::new(Entity::ALL, &[], Action::Redact, [7; 32]).unwrap();
+            let masker = Masker { masks: vec![Arc::new(mask)] };
+            let mut channel = masker.channel();
+            let mut streamed = channel.push(&text, &mut Findings::default()).unwrap();
+            streamed.push_str(&channel.finish(&mut Findings::default()).unwrap());
+            prop_assert_eq!(masker.text(&text, &mut Findings::default()).unwrap(), streamed);
         }
     }
 }
